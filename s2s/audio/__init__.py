@@ -1,0 +1,1 @@
+"""Files to waveforms to features: read, resample, filterbanks, normalisation, augmentation."""

@@ -1,0 +1,35 @@
+"""`s2s bundle`: a model ready to be given away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bundle(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="Checkpoint or averaged bundle.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Bundle to write.")],
+    title: Annotated[str, typer.Option(help="First line of the model card.")] = "Speech recognition model",
+    training_data: Annotated[str, typer.Option(help="What it was trained on, with the licence.")] = "not stated",
+    results: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Result files (`%WER ...` lines) for the card; repeat it.")
+    ] = None,
+) -> None:
+    """Write a bundle with a model card (README.md): config, weights, tokenizer, how to use it, what it scored."""
+    from s2s.errors import UserError
+    from s2s.files import replacing
+    from s2s.models.bundle import CARD, load_bundle
+    from s2s.models.card import model_card
+
+    loaded = load_bundle(model)
+    scored = {}
+    for path in results or []:
+        if not path.is_file():
+            raise UserError(f"--results {path}: no such file")
+        scored[path.stem] = path.read_text(encoding="utf-8").strip()
+    with replacing(out) as beside:
+        loaded.write(beside)
+        (beside / CARD).write_text(model_card(loaded, out.name, title, training_data, scored), encoding="utf-8")
+    print(f"{out}: {sum(file.stat().st_size for file in out.rglob('*') if file.is_file()) / 1e6:.1f} MB")

@@ -1,0 +1,108 @@
+"""`s2s decode`: transcripts of a whole data set, to be scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from s2s.cli.train import ConfigDir
+
+if TYPE_CHECKING:
+    from s2s.decoding.config import DecodingConfig
+
+
+def load_decoding(overrides: list[str], config_dir: Path | None = None, name: str = "decode") -> DecodingConfig:
+    """The decoding config that `overrides` ask for."""
+    from s2s.conf import compose, to_dataclass
+    from s2s.decoding.config import DecodingConfig
+
+    @dataclass(frozen=True)
+    class Schema:
+        decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+    Schema.__annotations__["decoding"] = DecodingConfig  # a string otherwise, and out of Hydra's sight
+    config: DecodingConfig = to_dataclass(compose(name, Schema, overrides, config_dir)).decoding
+    return config
+
+
+def decode(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Bundle.")],
+    data: Annotated[list[Path], typer.Option(metavar="DATA", help="Kaldi data directory or Lhotse cuts; repeat it.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for `text` (Kaldi) and `decode.json`.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE...", help="Overrides: decoding=ctc_greedy decoding.beam_size=5"),
+    ] = None,
+    config_dir: ConfigDir = None,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Leave out utterances with this kind of problem; repeat it."),
+    ] = None,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio; 0 reads in the main one.")] = 1,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Decode a data set and write its transcripts in Kaldi's `text` format, with the real-time factor.
+
+    Modes: decoding=joint (default), decoding=attention_greedy, decoding=ctc_greedy.
+    """
+    import json
+    import time
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from s2s.api import load
+    from s2s.data.corpus import load_corpus
+    from s2s.data.dataset import SpeechDataset
+    from s2s.data.loader import DataConfig, evaluation_batches
+    from s2s.data.validate import drop
+    from s2s.files import replacing
+    from s2s.scoring.transcripts import write_transcripts
+
+    decoding = load_decoding(overrides or [], config_dir)
+    transcriber = load(model, decoding, check_device(device))
+    corpus = load_corpus(data)
+    cuts, left_out = drop(corpus, [p for p in corpus.problems if p.kind != "no_text"], skip or [])
+    if left_out:
+        print(left_out)
+    dataset = SpeechDataset(None, transcriber.bundle.fbank)
+    config = DataConfig(max_batch_seconds=decoding.max_batch_seconds, num_workers=num_workers)
+    seconds = sum(cut.duration for cut in cuts)
+    texts: dict[str, str] = {}
+    console = Console(stderr=True)
+    started = time.perf_counter()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("decoding", total=len(cuts))
+        for utterance, transcript in transcriber.transcribe_batches(evaluation_batches(cuts, dataset, config)):
+            texts[utterance] = transcript.text
+            progress.advance(task)
+    wall = time.perf_counter() - started
+    write_transcripts(out / "text", {cut.id: texts[cut.id] for cut in cuts})
+    record = {
+        "model": str(model),
+        "utterances": len(cuts),
+        "audio_seconds": round(seconds, 2),
+        "wall_seconds": round(wall, 2),
+        "real_time_factor": round(wall / seconds, 4),
+        "decoding": asdict(decoding),
+    }
+    with replacing(out / "decode.json") as beside:
+        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"{out / 'text'}: {len(cuts)} utterances, {seconds:.0f} s of audio in {wall:.1f} s, RTF {wall / seconds:.4f}")
+
+
+def check_device(device: str) -> str:
+    """`device` itself; UserError where torch does not know it or the machine lacks it."""
+    import torch
+
+    from s2s.errors import UserError
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    return device

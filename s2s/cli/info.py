@@ -1,0 +1,69 @@
+"""`s2s info`: what a bundle or a training folder holds, and what is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def info(
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Bundle or training folder.")] = None,
+) -> None:
+    """Describe a bundle or a training folder; without one, what is installed and which kernels are used."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for key, value in (installed() if folder is None else described(folder)).items():
+        table.add_row(f"[bold]{key}[/bold]", value)
+    Console(soft_wrap=True).print(table)
+
+
+def installed() -> dict[str, str]:
+    """Versions and devices of this machine."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    import s2s
+    from s2s.optional import torchaudio
+
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    names = ("lhotse", "sentencepiece", "hydra-core", "lightning-fabric", "jiwer", "sacrebleu", "soundfile", "soxr")
+    return {
+        "s2s": s2s.__version__,
+        "python": platform.python_version(),
+        "torch": f"{version('torch')}, {torch.get_num_threads()} threads",
+        "torchaudio": torchaudio()[1],
+        "devices": ", ".join(["cpu", *devices]),
+        **{name: version(name) for name in names},
+    }
+
+
+def described(folder: Path) -> dict[str, str]:
+    """What is in a bundle; of a training folder also how far it came."""
+    from s2s.models.bundle import load_bundle
+    from s2s.training.checkpoint import load_training
+    from s2s.training.curves import read_metrics
+
+    facts = {"folder": str(folder)}
+    bundle_folder = folder
+    if (folder / "last").is_dir():
+        bundle_folder = folder / "last"
+        progress = load_training(bundle_folder)[3]
+        kept = ", ".join(f"epoch {epoch} ({loss:.4f})" for loss, epoch in progress.best)
+        facts["training"] = f"{progress.epoch} epochs, {progress.steps} steps, {progress.seconds / 60:.1f} min"
+        facts["best by validation loss"] = kept or "none yet"
+        for record in read_metrics(folder / "metrics.jsonl")[-1:]:
+            facts["last CTC greedy error"] = f"{100 * record['valid_ctc_error']:.2f} %"
+    bundle = load_bundle(bundle_folder)
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in bundle.model.named_children()}
+    features = bundle.fbank.config
+    facts["model"] = type(bundle.model).__name__
+    facts["parameters"] = f"{sum(sizes.values()):,} ({', '.join(f'{k} {v:,}' for k, v in sizes.items() if v)})"
+    facts["features"] = f"{features.num_mel_bins} log-mel bins at {features.sampling_rate} Hz"
+    facts["tokenizer"] = f"{bundle.tokenizer.kind}, {bundle.tokenizer.vocab_size} pieces"
+    return facts

@@ -1,0 +1,72 @@
+"""`s2s score`: how good transcripts are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Score outputs against references.", no_args_is_help=True)
+
+
+@app.callback()
+def score() -> None:
+    """Score outputs against references."""
+
+
+@app.command()
+def wer(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="References: Kaldi `text` or NIST `trn`.")],
+    hypothesis: Annotated[str, typer.Argument(metavar="HYP", help="Hypotheses, the same ids; `-` is standard input.")],
+    cer: Annotated[
+        bool, typer.Option("--cer", help="Character error rate as well, spaces between words counted.")
+    ] = False,
+    lower_case: Annotated[bool, typer.Option("--lower-case", help="Compare lower-cased texts.")] = False,
+    alignments: Annotated[
+        bool, typer.Option("--alignments", help="Show every utterance aligned: words, or characters with --cer.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of the lines.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where a reference has no hypothesis.")] = False,
+) -> None:
+    """Word error rate, Kaldi style. A reference without a hypothesis counts as deleted."""
+    import json
+
+    from s2s.scoring.report import alignment_block, rate_line, report_json, sentence_line
+    from s2s.scoring.transcripts import read_transcripts
+    from s2s.scoring.word_errors import score_words
+
+    references, hypotheses = read_transcripts(reference), read_transcripts(hypothesis)
+    reports = {"wer": score_words(references, hypotheses, "word", lower_case)}
+    if cer:
+        reports["cer"] = score_words(references, hypotheses, "char", lower_case)
+    words, finest = reports["wer"], reports["cer" if cer else "wer"]
+
+    if as_json:
+        content = {name: report_json(report, alignments) for name, report in reports.items()}
+        ser = {
+            "rate": words.sentence_errors / words.sentences,
+            "errors": words.sentence_errors,
+            "references": words.sentences,
+        }
+        typer.echo(
+            json.dumps({**content, "ser": ser, "missing": words.missing, "extra": words.extra}, ensure_ascii=False)
+        )
+    else:
+        if alignments:
+            for utterance in finest.utterances:
+                typer.echo(alignment_block(utterance) + "\n")
+        for report in reports.values():
+            typer.echo(rate_line(report))
+        typer.echo(sentence_line(words))
+
+    if words.missing:
+        _warn(words.missing, f"of {words.sentences} references have no hypothesis and count as deleted")
+    if words.extra:
+        _warn(words.extra, f"of {len(hypotheses)} hypotheses have no reference and are not counted")
+    if strict and words.missing:
+        raise typer.Exit(1)
+
+
+def _warn(ids: tuple[str, ...], what: str) -> None:
+    shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+    typer.echo(f"s2s: warning: {len(ids)} {what}: {shown}", err=True)

@@ -1,0 +1,91 @@
+"""`s2s tokenizer`: learn a vocabulary, text to ids, ids to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Learn tokenizers and use them.", no_args_is_help=True)
+
+Model = Annotated[Path, typer.Option("--model", metavar="DIR", help="Folder `s2s tokenizer train` wrote.")]
+
+
+@app.command()
+def train(
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT...", help="UTF-8 text, one sentence a line; `-` is standard input.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write the tokenizer to.")],
+    kind: Annotated[str, typer.Option("--kind", help="Pieces: char, unigram or bpe.")] = "unigram",
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(
+            "--vocab-size", help="Pieces, the four special ones included; for char: at most so many (default: all)."
+        ),
+    ] = None,
+    character_coverage: Annotated[
+        float,
+        typer.Option(
+            "--character-coverage", help="Share of the text's characters to know (unigram, bpe); 0.9995 for kanji."
+        ),
+    ] = 1.0,
+    kaldi: Annotated[bool, typer.Option("--kaldi", help="Lines are `id words...`: drop the first field.")] = False,
+) -> None:
+    """Learn a tokenizer from text."""
+    from s2s.scoring.transcripts import numbered_lines
+    from s2s.tokenizers import train_tokenizer
+
+    def lines() -> Iterator[str]:
+        for text in texts:
+            for _, line in numbered_lines(text):
+                yield " ".join(line.split(maxsplit=1)[1:]) if kaldi else line
+
+    tokenizer = train_tokenizer(kind, lines(), vocab_size, character_coverage)
+    tokenizer.save(out)
+    typer.echo(f"{out}: {tokenizer.kind} tokenizer, {tokenizer.vocab_size} pieces", err=True)
+
+
+@app.command()
+def encode(
+    model: Model,
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="Text, one sentence a line; `-` is standard input.")
+    ] = "-",
+    pieces: Annotated[bool, typer.Option("--pieces", help="Print the pieces in place of their ids.")] = False,
+) -> None:
+    """Text to ids, a line for a line; begin and end of sentence are not added."""
+    from s2s.scoring.transcripts import numbered_lines
+    from s2s.tokenizers import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    for _, line in numbered_lines(file):
+        ids = tokenizer.encode(line)
+        typer.echo(" ".join(tokenizer.pieces(ids) if pieces else map(str, ids)))
+
+
+@app.command()
+def decode(
+    model: Model,
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="Ids, separated by spaces; `-` is standard input.")
+    ] = "-",
+) -> None:
+    """Ids to text, a line for a line; special ids are passed over."""
+    from s2s.errors import UserError
+    from s2s.scoring.transcripts import numbered_lines
+    from s2s.tokenizers import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    for number, line in numbered_lines(file):
+        where = f"{'standard input' if file == '-' else file}:{number}"
+        fields = line.split()
+        for field in fields:
+            if not (field.isascii() and field.isdigit()):
+                raise UserError(f"{where}: '{field}' is not an id: expected whole numbers separated by spaces")
+        try:
+            typer.echo(tokenizer.decode([int(field) for field in fields]))
+        except ValueError as error:
+            raise UserError(f"{where}: {error}; is {model} the tokenizer these ids are from?") from error

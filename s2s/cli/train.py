@@ -1,0 +1,46 @@
+"""`s2s train`: train a model from a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of your own configs; they may start from any of s2s's.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE...", help="Overrides, Hydra style: optim.learning_rate=5e-4 model=conformer_small"
+    ),
+]
+
+
+def train(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    config_name: Annotated[str, typer.Option(metavar="NAME", help="Config to start from.")] = "train",
+    show_config: Annotated[bool, typer.Option("--show-config", help="Print the whole config and exit.")] = False,
+) -> None:
+    """Train a hybrid CTC/attention model on Kaldi directories or Lhotse cuts, into `exp_dir`.
+
+    Run again with the same `exp_dir`, it goes on where it stopped, with the same batches and the same losses. Ctrl-C
+    saves first.
+
+    Example: s2s train exp_dir=exp/a tokenizer=data/tokenizer data.train=[data/train] data.valid=[data/valid]
+    """
+    from s2s.training.config import load_train_config, show
+
+    config = load_train_config(config_name, overrides or [], config_dir)
+    if show_config:
+        print(show(config), end="")
+        return
+    from s2s.training.loop import Interrupted, Trainer
+
+    try:
+        Trainer(config).run()
+    except Interrupted:
+        print(f"saved in {config.exp_dir}/last; run the same command again to go on from there")
+        raise typer.Exit(130) from None

@@ -1,0 +1,96 @@
+"""Hydra configs: the YAML files here, and one function that puts them together with overrides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2s.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+HERE = Path(__file__).parent
+
+
+def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> DictConfig:
+    """The config `name` from `config_dir` (default: those s2s ships), typed by the dataclass `schema`, with overrides.
+
+    A config in `config_dir` may start from any that s2s ships (`defaults: [train, _self_]`). Raises UserError that names
+    the key and the nearest one that exists.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = Path(config_dir).resolve() if config_dir else HERE
+    if not folder.is_dir():
+        raise UserError(f"--config-dir {config_dir}: no such folder")
+    for override in overrides:
+        if "=" not in override and not override.startswith("~"):
+            raise UserError(f"'{override}': expected an override of the form key=value")
+    ConfigStore.instance().store(name="schema", node=schema, provider="s2s")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+        try:
+            return hydra_compose(name, overrides=["hydra.searchpath=[pkg://s2s.conf]", *overrides])
+        except (HydraException, OmegaConfBaseException) as error:
+            keys: list[str] = []
+            try:
+                keys = _keys(hydra_compose(name, overrides=["hydra.searchpath=[pkg://s2s.conf]"]))
+            except (HydraException, OmegaConfBaseException):
+                pass  # the config itself is broken; the first error says how
+            raise UserError(_explain(name, error, keys, folder)) from error
+
+
+def to_dataclass(config: DictConfig) -> Any:
+    """The dataclass a composed config is typed by; UserError names a value that is missing or of the wrong type."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise UserError(_one_line(error)) from error
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    from omegaconf import DictConfig, OmegaConf
+
+    found = []
+    for key in map(str, config):
+        found.append(f"{prefix}{key}")
+        if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
+            value = config[key]
+            if isinstance(value, DictConfig):
+                found += _keys(value, f"{prefix}{key}.")
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    key = getattr(error, "full_key", None)
+    text = str(error).split("\n")[0]
+    return f"{key}: {text}" if key and key not in text else text
+
+
+def _explain(name: str, error: Exception, keys: list[str], folder: Path) -> str:
+    text = str(error)
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown and unknown.group(1) not in keys:
+        key = unknown.group(1)
+        parent, _, leaf = key.rpartition(".")
+        siblings = [k for k in keys if k.rpartition(".")[0] == parent]
+        by_leaf = nearest(leaf, [k.rpartition(".")[2] for k in siblings]) if siblings else ""
+        hint = f" Did you mean '{parent + '.' if parent else ''}{by_leaf.split(chr(39))[1]}'?" if by_leaf else ""
+        return f"{key}: no such key in the config.{hint or nearest(key, keys)}"
+    if "Cannot find primary config" in text:
+        there = sorted(p.stem for p in folder.glob("*.yaml"))
+        return f"--config-name {name}: no {name}.yaml in {folder}.{nearest(name, there)} There are: {', '.join(there)}"
+    cause = error.__cause__
+    detail = "; ".join(line.strip() for line in text.splitlines() if line.strip())
+    return detail if cause is None or str(cause).split("\n")[0] in detail else f"{detail}: {_one_line(cause)}"  # type: ignore[arg-type]

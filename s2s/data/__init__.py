@@ -1,0 +1,1 @@
+"""Corpora and batches: what is read, checked, put in buckets and given to a model."""

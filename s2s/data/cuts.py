@@ -1,0 +1,26 @@
+"""What a Lhotse cut says about its utterance."""
+
+from __future__ import annotations
+
+from lhotse.cut import Cut
+
+
+def origin(cut: Cut) -> str:
+    """The file and line that brought the cut in, such as `data/train/wav.scp:12`."""
+    return str((cut.custom or {}).get("origin", f"utterance {cut.id}"))
+
+
+def text(cut: Cut) -> str | None:
+    """The words of the cut, None where it has none."""
+    texts = [s.text for s in sorted(cut.supervisions, key=lambda s: s.start) if s.text and s.text.strip()]
+    return " ".join(texts) or None
+
+
+def speaker(cut: Cut) -> str | None:
+    """The first speaker of the cut."""
+    return next((str(s.speaker) for s in cut.supervisions if s.speaker is not None), None)
+
+
+def audio_files(cut: Cut) -> list[str]:
+    """The paths of the audio files of the cut; what is not a file (a URL, bytes) is left out."""
+    return [source.source for source in cut.recording.sources if source.type == "file"]

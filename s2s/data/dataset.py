@@ -1,0 +1,97 @@
+"""Cuts to batches: read, resample, features, tokens, padding."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from s2s.audio.fbank import Fbank
+from s2s.audio.resample import resample
+from s2s.data.batch import Batch
+from s2s.data.cuts import origin, text
+from s2s.data.samples import load_samples
+from s2s.errors import UserError
+from s2s.tokenizers.base import Tokenizer
+
+
+class SpeechDataset(Dataset[Batch]):
+    """What is indexed by the cuts of a batch and gives the batch; a `DataLoader` runs it in its workers.
+
+    `tokenizer` None leaves the targets empty, to decode. `fbank` is used as it is: in training mode it may dither.
+    `skip_bad_audio` leaves out an utterance whose audio fails and names it in `Batch.skipped`, instead of raising.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None, fbank: Fbank, skip_bad_audio: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.fbank = fbank
+        self.skip_bad_audio = skip_bad_audio
+
+    @torch.no_grad()
+    def __getitem__(self, cuts: CutSet) -> Batch:
+        """The batch of some cuts, in their order.
+
+        Raises UserError, naming the line of the corpus, for audio that cannot be read (see `skip_bad_audio`) or is
+        shorter than a frame, and for an utterance without text where there is a tokenizer.
+        """
+        kept: list[Cut] = []
+        waveforms: list[Tensor] = []
+        skipped: list[str] = []
+        for cut in cuts:
+            try:
+                waveforms.append(self._samples(cut))
+                kept.append(cut)
+            except UserError as error:
+                if not self.skip_bad_audio:
+                    raise
+                skipped.append(f"{cut.id}: {error}")
+
+        source, source_lengths = self._features(waveforms, zlib.crc32(" ".join(cut.id for cut in kept).encode()))
+        tokens = [self._tokens(cut) for cut in kept]
+        return Batch(
+            ids=[cut.id for cut in kept],
+            source=source,
+            source_lengths=source_lengths,
+            target=_pad(tokens),
+            target_lengths=_lengths(tokens),
+            texts=[text(cut) or "" for cut in kept],
+            seconds=float(sum(cut.duration for cut in kept)),
+            skipped=skipped,
+        )
+
+    def _samples(self, cut: Cut) -> Tensor:
+        samples = resample(load_samples(cut), cut.sampling_rate, self.fbank.config.sampling_rate)
+        if self.fbank.num_frames(len(samples)) < 1:
+            raise UserError(
+                f"{origin(cut)}: utterance {cut.id}: {cut.duration:.3f} s are shorter than a frame of features"
+            )
+        return samples
+
+    def _features(self, waveforms: list[Tensor], seed: int) -> tuple[Tensor, Tensor]:
+        if not waveforms:
+            return torch.zeros(0, 0, self.fbank.config.num_mel_bins), torch.zeros(0, dtype=torch.int64)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # dither: the same in any worker
+            source, lengths = self.fbank(_pad(waveforms), _lengths(waveforms))
+        return source, lengths
+
+    def _tokens(self, cut: Cut) -> Tensor:
+        if self.tokenizer is None:
+            return torch.zeros(0, dtype=torch.int64)
+        words = text(cut)
+        if words is None:
+            raise UserError(f"{origin(cut)}: utterance {cut.id} has no text to learn; add it or skip it (no_text)")
+        return torch.tensor(self.tokenizer.encode(words), dtype=torch.int64)
+
+
+def _pad(rows: list[Tensor]) -> Tensor:
+    return pad_sequence(rows, batch_first=True) if rows else torch.zeros(0, 0, dtype=torch.int64)
+
+
+def _lengths(rows: list[Tensor]) -> Tensor:
+    return torch.tensor([len(row) for row in rows], dtype=torch.int64)

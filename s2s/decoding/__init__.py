@@ -1,0 +1,1 @@
+"""What searches: scorers, beam search, CTC."""

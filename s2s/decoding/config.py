@@ -1,0 +1,61 @@
+"""From a decoding config and a model to a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s2s.decoding.beam import BeamSearch
+from s2s.decoding.ctc import CTCGreedySearch
+from s2s.decoding.ctc_prefix import CTCPrefixScorer
+from s2s.decoding.hypothesis import Search
+from s2s.decoding.scorers import CandidateScorer, DecoderScorer, LengthBonus, Scorer
+from s2s.errors import UserError, nearest
+from s2s.models.hybrid import HybridModel
+
+SEARCHES = ("ctc_greedy", "beam")
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How to search.
+
+    `search`: "ctc_greedy" (one pass, no attention decoder) or "beam" (greedy attention with `beam_size` 1).
+    `ctc_weight`: share of the CTC prefix score in a beam, the attention decoder has the rest.
+    `length_bonus`: reward per token. `nbest`: hypotheses returned. `max_length_ratio`: tokens per encoder frame at most.
+    `max_batch_seconds`: audio decoded at once, padding counted.
+    """
+
+    search: str = "beam"
+    beam_size: int = 10
+    ctc_weight: float = 0.3
+    length_bonus: float = 0.0
+    nbest: int = 1
+    max_length_ratio: float = 1.0
+    max_batch_seconds: float = 120.0
+
+
+def build_search(config: DecodingConfig, model: HybridModel) -> Search:
+    """The search that `config` describes over the outputs of `model`; UserError for a value out of range."""
+    if config.search not in SEARCHES:
+        raise UserError(
+            f"decoding.search={config.search}: expected one of {', '.join(SEARCHES)}.{nearest(config.search, SEARCHES)}"
+        )
+    if config.search == "ctc_greedy":
+        return CTCGreedySearch(model.ctc)
+    if not 0.0 <= config.ctc_weight <= 1.0:
+        raise UserError(f"decoding.ctc_weight={config.ctc_weight}: expected a number from 0 to 1")
+    scorers: dict[str, tuple[Scorer | CandidateScorer, float]] = {
+        "attention": (DecoderScorer(model.decoder), 1.0 - config.ctc_weight),
+        "ctc": (CTCPrefixScorer(model.ctc, model.eos_id), config.ctc_weight),
+        "length": (LengthBonus(model.vocab_size, model.eos_id), config.length_bonus),
+    }
+    return BeamSearch(
+        scorers,
+        vocab_size=model.vocab_size,
+        bos_id=model.bos_id,
+        eos_id=model.eos_id,
+        forbidden_ids=(model.blank_id, model.bos_id),
+        beam_size=config.beam_size,
+        nbest=config.nbest,
+        max_length_ratio=config.max_length_ratio,
+    )

@@ -1,0 +1,61 @@
+"""Modules from a config: `_target_` names a class of s2s, the other keys are its constructor arguments."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from s2s.errors import UserError, nearest
+
+
+def _module_class(name: object, where: str) -> type[nn.Module]:
+    """The class that `name` ("s2s.models.hybrid.HybridModel") names; nothing outside s2s is ever imported."""
+    expected = "expected the full name of a module class of s2s, such as s2s.models.conformer.ConformerEncoder"
+    if not isinstance(name, str) or not name.startswith("s2s."):
+        raise UserError(f"{where}._target_: '{name}' is not inside s2s; {expected}")
+    path, _, class_name = name.rpartition(".")
+    try:
+        module = importlib.import_module(path)
+    except ImportError as error:
+        raise UserError(f"{where}._target_: no module '{path}' ({error}); {expected}") from error
+    found = getattr(module, class_name, None)
+    own = [k for k, v in vars(module).items() if inspect.isclass(v) and v.__module__ == path]
+    if class_name not in own or not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{where}._target_: no class '{class_name}' in {path}.{nearest(class_name, own)}")
+    return found
+
+
+def _check(key: str, value: object, expected: Any) -> None:
+    """A number for a number and a list for a list: a wrong kind of value is named here, not deep inside a layer."""
+    kinds = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}.get(expected)
+    if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and expected is not bool)):
+        raise UserError(f"{key}: expected {expected.__name__}, got {value!r}")
+
+
+def build(config: Mapping[str, Any], where: str = "model") -> nn.Module:
+    """The module that `config` describes, nested `_target_`s first; `where` is the key that errors name.
+
+    Raises UserError for a class outside s2s, an unknown or missing argument, or a value of the wrong type.
+    """
+    if "_target_" not in config:
+        raise UserError(f"{where}: expected a key `_target_` naming a class of s2s")
+    module_class = _module_class(config["_target_"], where)
+    parameters = {k: p for k, p in inspect.signature(module_class.__init__).parameters.items() if k != "self"}
+    types = typing.get_type_hints(module_class.__init__)
+    arguments: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "_target_":
+            continue
+        if key not in parameters:
+            raise UserError(f"{where}.{key}: {module_class.__name__} has no such key.{nearest(key, parameters)}")
+        _check(f"{where}.{key}", value, types.get(key))
+        arguments[key] = build(value, f"{where}.{key}") if isinstance(value, Mapping) else value
+    missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in arguments]
+    if missing:
+        raise UserError(f"{where}: {module_class.__name__} needs {', '.join(missing)}")
+    return module_class(**arguments)

@@ -1,0 +1,1 @@
+"""Layers: attention, Conformer, feed-forward, positions, subsampling."""

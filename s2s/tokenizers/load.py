@@ -1,0 +1,67 @@
+"""A tokenizer from a name and text, or from the folder it was saved to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from s2s.errors import UserError, nearest
+from s2s.tokenizers.base import DESCRIPTION, Tokenizer
+from s2s.tokenizers.character import CharacterTokenizer
+from s2s.tokenizers.sentencepiece import KINDS as SENTENCEPIECE_KINDS
+from s2s.tokenizers.sentencepiece import SentencePieceTokenizer
+
+KINDS = ("char", *SENTENCEPIECE_KINDS)
+
+
+def train_tokenizer(
+    kind: str, lines: Iterable[str], vocab_size: int | None = None, character_coverage: float = 1.0
+) -> Tokenizer:
+    """Learn a tokenizer from lines of text.
+
+    `kind` is "char" (vocab_size: at most so many pieces, all characters without it), "unigram" or "bpe" (vocab_size:
+    exactly so many). Raises UserError for an unknown kind, a vocabulary size the text cannot have, or empty text.
+    """
+    _check_kind(kind)
+    if kind == "char":
+        if character_coverage != 1:
+            raise UserError("character_coverage is for unigram and bpe; limit a char tokenizer with vocab_size")
+        return CharacterTokenizer.train(lines, vocab_size)
+    if vocab_size is None:
+        raise UserError(f"a {kind} tokenizer needs a vocab_size, such as 500")
+    return SentencePieceTokenizer.train(kind, lines, vocab_size, character_coverage)
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
+    """Read a tokenizer that was saved to the folder. Raises UserError where there is none or its files disagree."""
+    path = Path(folder) / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        kind, vocab_size = description["kind"], description["vocab_size"]
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{path}: cannot read it ({reason}): expected a folder that `s2s tokenizer train` wrote"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path}: expected {{"kind": "...", "vocab_size": ...}}: train the tokenizer again, or restore the file'
+        ) from error
+    _check_kind(kind, f"{path}: ")
+    tokenizer: Tokenizer
+    tokenizer = CharacterTokenizer.load(folder) if kind == "char" else SentencePieceTokenizer.load(folder, kind)
+    if tokenizer.vocab_size != vocab_size:
+        raise UserError(
+            f"{folder}: {DESCRIPTION} says {vocab_size} pieces, the model file has {tokenizer.vocab_size}: "
+            "the files are from two tokenizers; train it again, or restore the folder"
+        )
+    return tokenizer
+
+
+def _check_kind(kind: object, where: str = "") -> None:
+    if kind not in KINDS:
+        raise UserError(
+            f"{where}unknown tokenizer kind '{kind}': expected {', '.join(KINDS)}.{nearest(str(kind), KINDS)}"
+        )

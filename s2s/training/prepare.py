@@ -1,0 +1,75 @@
+"""What a training starts from: checked corpora, a model of the right size, the statistics of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from lhotse import CutSet
+
+from s2s.audio.fbank import Fbank
+from s2s.audio.normalise import FeatureStatistics, GlobalNormalise
+from s2s.data.corpus import load_corpus
+from s2s.data.dataset import SpeechDataset
+from s2s.data.validate import ctc_problems, drop, duration_limit_problems
+from s2s.errors import UserError
+from s2s.models.build import build
+from s2s.models.bundle import Bundle
+from s2s.models.hybrid import HybridModel
+from s2s.tokenizers.load import load_tokenizer
+from s2s.training.config import TrainConfig
+
+STATISTICS_UTTERANCES = 2000
+
+
+def make_bundle(config: TrainConfig) -> Bundle:
+    """A fresh model, its weights decided by `training.seed`, with the tokenizer and features of the config."""
+    torch.manual_seed(config.training.seed)
+    model = build(config.model)
+    if not isinstance(model, HybridModel):
+        raise UserError(f"model._target_: expected {HybridModel.__module__}.HybridModel, got {type(model).__name__}")
+    return Bundle(model, load_tokenizer(config.tokenizer), Fbank(config.features), config.model)
+
+
+def training_cuts(
+    paths: list[str], key: str, config: TrainConfig, bundle: Bundle, say: Callable[[str], None]
+) -> CutSet:
+    """The utterances of `paths` fit to train on; what `data.skip` allows is left out and counted aloud.
+
+    Raises UserError naming the first utterances with any other problem.
+    """
+    if not paths:
+        raise UserError(
+            f"{key} is empty; name at least one Kaldi data directory or Lhotse cuts file: {key}=[data/train]"
+        )
+    corpus = load_corpus(paths)
+    fastest = max([1.0, *config.data.speed_perturb])
+
+    def encoder_frames(seconds: float) -> int:
+        frames = bundle.fbank.num_frames(int(seconds / fastest * config.features.sampling_rate))
+        return int(bundle.model.encoder.output_lengths(torch.tensor([frames])))
+
+    problems = [
+        *corpus.problems,
+        *duration_limit_problems(corpus.cuts, config.data.min_duration, config.data.max_duration),
+        *ctc_problems(corpus.cuts, bundle.tokenizer, encoder_frames),
+    ]
+    cuts, left_out = drop(corpus, problems, config.data.skip)
+    if left_out:
+        say(f"{key}: {left_out}")
+    return cuts
+
+
+def set_feature_statistics(bundle: Bundle, cuts: CutSet) -> None:
+    """Give a global normalisation the mean and deviation of the training features, from utterances spread evenly."""
+    normalise = bundle.model.normalise
+    if not isinstance(normalise, GlobalNormalise):
+        return
+    statistics = FeatureStatistics(bundle.fbank.config.num_mel_bins)
+    dataset = SpeechDataset(None, bundle.fbank, skip_bad_audio=True)
+    every = max(1, len(cuts) // STATISTICS_UTTERANCES)
+    for cut in list(cuts)[::every]:
+        batch = dataset[CutSet.from_cuts([cut])]
+        if len(batch):
+            statistics.add(batch.source[0])
+    normalise.set_statistics(statistics)

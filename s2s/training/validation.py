@@ -1,0 +1,34 @@
+"""Validation: the joint loss, and how far CTC's best path is from the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from s2s.data.batch import Batch
+from s2s.decoding.ctc import ctc_greedy
+from s2s.models.hybrid import HybridModel
+from s2s.scoring.word_errors import ErrorCounts, error_counts
+
+
+@torch.no_grad()
+def validate(
+    model: HybridModel, batches: Iterable[Batch], to_device: Callable[[Batch], Batch] = lambda batch: batch
+) -> tuple[float, float]:
+    """Loss per target token, and token error rate of CTC's best path, of `model` in evaluation mode over all batches."""
+    model.eval()
+    total, weight = 0.0, 0
+    counts = ErrorCounts(0, 0, 0, 0)
+    for batch in batches:
+        if not len(batch):
+            continue
+        batch = to_device(batch)
+        memory = model.encode(batch.source, batch.source_lengths)
+        tokens = int(batch.target_lengths.sum())
+        total += float(model.loss(memory, batch.target, batch.target_lengths).total) * tokens
+        weight += tokens
+        found = ctc_greedy(model.ctc(memory), memory.lengths, model.blank_id)
+        for target, length, labels in zip(batch.target.tolist(), batch.target_lengths.tolist(), found, strict=True):
+            counts += error_counts(target[:length], labels)
+    return total / max(1, weight), counts.rate
