@@ -1,12 +1,8 @@
 """s2s: speech recognition, speech translation and text translation on one encoder-decoder core."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-try:
-    __version__ = version("s2s")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0.0.0"
+from s2s.version import __version__
 
 __all__ = ["__version__", "load"]
 

@@ -49,7 +49,8 @@ class Transcriber:
     def transcribe(self, audio: Audio | Sequence[Audio]) -> Iterator[Transcript]:
         """The transcript of each recording, in order, as soon as it is known.
 
-        A recording is a path or samples (n,) in [-1,1] at `sampling_rate`. Raises UserError for one that cannot be read.
+        A recording is a path or samples (n,) in [-1,1] at `sampling_rate`. Raises UserError for one that cannot be
+        read or is shorter than one frame of features.
         """
         for recording in [audio] if isinstance(audio, str | os.PathLike | np.ndarray | Tensor) else audio:
             samples = self._samples(recording)

@@ -10,8 +10,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 Cli = Callable[..., tuple[int, str, str]]
+
+settings.register_profile("seeded", deadline=None, derandomize=True)  # the same examples in every run
+settings.load_profile("seeded")
 
 
 @pytest.fixture(scope="session")

@@ -28,13 +28,13 @@ def installed() -> dict[str, str]:
 
     import torch
 
-    import s2s
     from s2s.optional import torchaudio
+    from s2s.version import __version__
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     names = ("lhotse", "sentencepiece", "hydra-core", "lightning-fabric", "jiwer", "sacrebleu", "soundfile", "soxr")
     return {
-        "s2s": s2s.__version__,
+        "s2s": __version__,
         "python": platform.python_version(),
         "torch": f"{version('torch')}, {torch.get_num_threads()} threads",
         "torchaudio": torchaudio()[1],

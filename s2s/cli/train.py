@@ -37,10 +37,10 @@ def train(
     if show_config:
         print(show(config), end="")
         return
-    from s2s.training.loop import Interrupted, Trainer
+    from s2s.training.loop import Trainer, TrainingInterrupt
 
     try:
         Trainer(config).run()
-    except Interrupted:
+    except TrainingInterrupt:
         print(f"saved in {config.exp_dir}/last; run the same command again to go on from there")
         raise typer.Exit(130) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ HERE = Path(__file__).parent
 def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> DictConfig:
     """The config `name` from `config_dir` (default: those s2s ships), typed by the dataclass `schema`, with overrides.
 
-    A config in `config_dir` may start from any that s2s ships (`defaults: [train, _self_]`). Raises UserError that names
-    the key and the nearest one that exists.
+    A config in `config_dir` may start from any that s2s ships (`defaults: [train, _self_]`). Raises UserError that
+    names the key and the nearest one that exists.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -34,18 +35,32 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise UserError(f"'{override}': expected an override of the form key=value")
-    ConfigStore.instance().store(name="schema", node=schema, provider="s2s")
+    ConfigStore.instance().store(name="schema", node=_writable(schema), provider="s2s")
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
         try:
             return hydra_compose(name, overrides=["hydra.searchpath=[pkg://s2s.conf]", *overrides])
         except (HydraException, OmegaConfBaseException) as error:
             keys: list[str] = []
-            try:
+            with contextlib.suppress(HydraException, OmegaConfBaseException):  # the config itself may be broken
                 keys = _keys(hydra_compose(name, overrides=["hydra.searchpath=[pkg://s2s.conf]"]))
-            except (HydraException, OmegaConfBaseException):
-                pass  # the config itself is broken; the first error says how
             raise UserError(_explain(name, error, keys, folder)) from error
+
+
+def _writable(schema: type) -> DictConfig:
+    """The schema as a config; OmegaConf takes a frozen dataclass for a config that no override may change."""
+    from omegaconf import DictConfig, OmegaConf
+
+    def thaw(config: DictConfig) -> None:
+        config._set_flag("readonly", None)
+        for key in map(str, config):
+            node = config._get_node(key)
+            if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+                thaw(node)
+
+    config: DictConfig = OmegaConf.structured(schema)
+    thaw(config)
+    return config
 
 
 def to_dataclass(config: DictConfig) -> Any:

@@ -13,7 +13,6 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import s2s
 from s2s.audio.fbank import Fbank, FbankConfig
 from s2s.errors import UserError, nearest
 from s2s.files import replacing
@@ -21,6 +20,7 @@ from s2s.models.build import build
 from s2s.models.hybrid import HybridModel
 from s2s.tokenizers.base import Tokenizer
 from s2s.tokenizers.load import load_tokenizer
+from s2s.version import __version__
 
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.yaml", "model.safetensors", "tokenizer", "README.md"
 
@@ -38,7 +38,7 @@ class Bundle:
         """Write config.yaml, model.safetensors and tokenizer/ into a folder that does not exist yet."""
         folder.mkdir(parents=True)
         config = {
-            "s2s_version": s2s.__version__,
+            "s2s_version": __version__,
             "features": asdict(self.fbank.config),
             "model": dict(self.model_config),
         }

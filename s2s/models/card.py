@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import s2s
 from s2s.models.bundle import Bundle
+from s2s.version import __version__
 
 
 def model_card(bundle: Bundle, name: str, title: str, training_data: str, results: Mapping[str, str]) -> str:
@@ -15,7 +15,7 @@ def model_card(bundle: Bundle, name: str, title: str, training_data: str, result
     lines = [
         f"# {title}",
         "",
-        f"Made with s2s {s2s.__version__}. {type(bundle.model).__name__} of {millions:.2f} M parameters, "
+        f"Made with s2s {__version__}. {type(bundle.model).__name__} of {millions:.2f} M parameters, "
         f"{features.num_mel_bins} log-mel bins at {features.sampling_rate} Hz, "
         f"{bundle.tokenizer.kind} tokenizer with {bundle.tokenizer.vocab_size} pieces.",
         "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from s2s.models.memory import Decoder, Encoder, Memory
 from s2s.nn.lengths import valid_mask
 
 
-@dataclass(frozen=True)
-class HybridLoss:
+class HybridLoss(NamedTuple):
     """Losses of one batch, in nats per target token (eos counted for attention), for logging and descent."""
 
     total: Tensor

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
 from operator import add
-from typing import Literal
+from typing import Literal, cast
 
 import jiwer
 
-from s2s import __version__
 from s2s.errors import UserError, nearest
 
 Unit = Literal["word", "char"]
@@ -61,12 +61,28 @@ class Edit:
 
 @dataclass(frozen=True)
 class UtteranceErrors:
-    """What one utterance got wrong. `missing`: it has no hypothesis, so every token is deleted."""
+    """What one utterance got wrong: its tokens, and the spans jiwer aligned.
+
+    `missing`: it has no hypothesis, so every token is deleted.
+    """
 
     id: str
+    reference: tuple[str, ...]
+    hypothesis: tuple[str, ...]
     counts: ErrorCounts
-    alignment: tuple[Edit, ...]
+    spans: tuple[jiwer.AlignmentChunk, ...]
     missing: bool
+
+    @property
+    def alignment(self) -> list[Edit]:
+        """The columns, in the order of the tokens."""
+        edits = []
+        for span in self.spans:
+            reference = self.reference[span.ref_start_idx : span.ref_end_idx]
+            hypothesis = self.hypothesis[span.hyp_start_idx : span.hyp_end_idx]
+            kind = cast(EditKind, span.type)
+            edits += [Edit(kind, left, right) for left, right in zip_longest(reference, hypothesis)]
+        return edits
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,7 @@ class ErrorReport:
     def signature(self) -> str:
         """What the numbers depend on besides the texts."""
         case = "lower" if self.lower_case else "mixed"
-        return f"jiwer:{version('jiwer')}|unit:{self.unit}|case:{case}|s2s:{__version__}"
+        return f"jiwer:{_version('jiwer')}|unit:{self.unit}|case:{case}|s2s:{_version('s2s')}"
 
 
 def error_counts(reference: Sequence[str | int], hypothesis: Sequence[str | int]) -> ErrorCounts:
@@ -130,12 +146,9 @@ def score_words(
     for utterance, text in references.items():
         reference = _tokens(text, unit, lower_case)
         hypothesis = _tokens(hypotheses.get(utterance, ""), unit, lower_case)
-        counts, alignment = _process(reference, hypothesis)
-        edits = tuple(
-            Edit(kind, None if i is None else reference[i], None if j is None else hypothesis[j])
-            for kind, i, j in alignment
-        )
-        utterances.append(UtteranceErrors(utterance, counts, edits, utterance not in hypotheses))
+        counts, spans = _process(reference, hypothesis)
+        missing = utterance not in hypotheses
+        utterances.append(UtteranceErrors(utterance, reference, hypothesis, counts, spans, missing))
     extra = tuple(utterance for utterance in hypotheses if utterance not in references)
     report = ErrorReport(unit, lower_case, tuple(utterances), extra)
     if not report.counts.references:
@@ -143,28 +156,25 @@ def score_words(
     return report
 
 
-def _tokens(text: str, unit: Unit, lower_case: bool) -> list[str]:
+def _tokens(text: str, unit: Unit, lower_case: bool) -> tuple[str, ...]:
     words = (text.lower() if lower_case else text).split()
-    return words if unit == "word" else list(" ".join(words))
+    return tuple(words if unit == "word" else " ".join(words))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0.0.0"
 
 
 def _process(
     reference: Sequence[str | int], hypothesis: Sequence[str | int]
-) -> tuple[ErrorCounts, list[tuple[EditKind, int | None, int | None]]]:
-    """The counts, and per column the kind and the places in the reference and the hypothesis."""
+) -> tuple[ErrorCounts, tuple[jiwer.AlignmentChunk, ...]]:
     names: dict[str | int, str] = {}  # jiwer takes words only; equal tokens get equal names
     sides = [
-        " ".join(names.setdefault(token, str(len(names))) for token in tokens) for tokens in (reference, hypothesis)
+        " ".join([names.setdefault(token, str(len(names))) for token in tokens]) for tokens in (reference, hypothesis)
     ]
     output = jiwer.process_words(sides[0], sides[1])
-    columns: list[tuple[EditKind, int | None, int | None]] = []
-    for chunk in output.alignments[0]:
-        rows = range(chunk.ref_start_idx, chunk.ref_end_idx), range(chunk.hyp_start_idx, chunk.hyp_end_idx)
-        if chunk.type == "delete":
-            columns += [("delete", i, None) for i in rows[0]]
-        elif chunk.type == "insert":
-            columns += [("insert", None, j) for j in rows[1]]
-        else:
-            kind: EditKind = "equal" if chunk.type == "equal" else "substitute"
-            columns += [(kind, i, j) for i, j in zip(*rows, strict=True)]
-    return ErrorCounts(output.hits, output.substitutions, output.deletions, output.insertions), columns
+    counts = ErrorCounts(output.hits, output.substitutions, output.deletions, output.insertions)
+    return counts, tuple(output.alignments[0])

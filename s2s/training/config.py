@@ -22,8 +22,8 @@ from s2s.training.schedule import check_schedule
 class OptimConfig:
     """AdamW and its learning rate.
 
-    `schedule`: noam, cosine or linear, after `warmup_steps` of linear rise to the peak `learning_rate`. `clip_norm`: the
-    gradient's norm is scaled down to this.
+    `schedule`: noam, cosine or linear, after `warmup_steps` of linear rise to the peak `learning_rate`. `clip_norm`:
+    the gradient's norm is scaled down to this.
     """
 
     learning_rate: float = 1e-3
@@ -38,10 +38,10 @@ class OptimConfig:
 class LoopConfig:
     """How long and on what to train.
 
-    `accumulate`: batches per optimiser step. `precision`: 32-true, bf16-mixed or 16-mixed. `keep_best`: checkpoints kept,
-    by validation loss. `patience`: epochs without a better validation loss before an early stop, 0 for never.
-    `save_minutes`: a state to resume from is saved this often, besides after every epoch. `max_bad_steps`: batches in a
-    row with a loss or gradient that is not finite before training gives up.
+    `accumulate`: batches per optimiser step. `precision`: 32-true, bf16-mixed or 16-mixed. `keep_best`: checkpoints
+    kept, by validation loss. `patience`: epochs without a better validation loss before an early stop, 0 for never.
+    `save_minutes`: a state to resume from is saved this often, besides after every epoch. `max_bad_batches`: batches in
+    a row with a loss or gradient that is not finite before training gives up.
     """
 
     max_epochs: int = 50
@@ -53,7 +53,7 @@ class LoopConfig:
     keep_best: int = 5
     patience: int = 0
     save_minutes: float = 10.0
-    max_bad_steps: int = 10
+    max_bad_batches: int = 10
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ class TrainConfig:
 def load_train_config(
     name: str = "train", overrides: Sequence[str] = (), config_dir: str | Path | None = None
 ) -> TrainConfig:
-    """The config that `s2s train` runs, its vocabulary size read off the tokenizer; UserError names a bad key or value."""
+    """The config that `s2s train` runs, its vocabulary size read off the tokenizer.
+
+    Raises UserError that names a bad key or value.
+    """
     composed = compose(name, TrainConfig, overrides, config_dir)
     composed.vocab_size = load_tokenizer(composed.tokenizer).vocab_size
     config: TrainConfig = to_dataclass(composed)
@@ -82,7 +85,7 @@ def load_train_config(
     precisions = ("32-true", "bf16-mixed", "16-mixed")
     if config.training.precision not in precisions:
         raise UserError(f"training.precision={config.training.precision}: expected one of {', '.join(precisions)}")
-    for key in ("max_epochs", "accumulate", "keep_best", "devices", "max_bad_steps"):
+    for key in ("max_epochs", "accumulate", "keep_best", "devices", "max_bad_batches"):
         if getattr(config.training, key) < 1:
             raise UserError(f"training.{key}={getattr(config.training, key)}: expected at least 1")
     if config.optim.learning_rate <= 0 or config.optim.clip_norm <= 0:

@@ -32,7 +32,7 @@ from s2s.training.show import Display
 from s2s.training.validation import validate
 
 
-class Interrupted(Exception):
+class TrainingInterrupt(Exception):
     """Training was stopped by a signal after its state was saved."""
 
 
@@ -67,9 +67,12 @@ class Trainer:
         resumed = self._load() if (self.folder / "last").is_dir() else None
         if resumed is None:
             set_feature_statistics(self.bundle, self.train_cuts)
-        parameters = self.bundle.model.parameters()
         optimizer = torch.optim.AdamW(
-            parameters, config.optim.learning_rate, config.optim.betas, weight_decay=config.optim.weight_decay
+            self.bundle.model.parameters(),
+            config.optim.learning_rate,
+            config.optim.betas,
+            weight_decay=config.optim.weight_decay,
+            fused=True,
         )
         if resumed is not None:
             optimizer.load_state_dict(resumed[0])
@@ -77,7 +80,7 @@ class Trainer:
         self.model, self.optimizer = self.fabric.setup(self.bundle.model, optimizer)
 
     def run(self) -> None:
-        """Train to the end; Ctrl-C or SIGTERM saves and raises Interrupted."""
+        """Train to the end; Ctrl-C or SIGTERM saves and raises TrainingInterrupt."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "train.yaml") as beside:
             beside.write_text(show(self.config), encoding="utf-8")
@@ -94,7 +97,7 @@ class Trainer:
             while self.at.epoch < self.loop.max_epochs and not self._enough():
                 self._epoch()
                 if self.stop_signal is not None:
-                    raise Interrupted
+                    raise TrainingInterrupt
         finally:
             self.board.close()
             for number, handler in handlers.items():
@@ -104,8 +107,8 @@ class Trainer:
         if self.at.best:
             loss, epoch = self.at.best[0]
             self.say(
-                f"done after {self.at.epoch} epochs, {self.at.steps} steps, {self.at.seconds / 60:.1f} min; best validation "
-                f"loss {loss:.4f} in epoch {epoch}; curves in {self.folder / 'curves.png'}"
+                f"done after {self.at.epoch} epochs, {self.at.steps} steps, {self.at.seconds / 60:.1f} min; best "
+                f"validation loss {loss:.4f} in epoch {epoch}; curves in {self.folder / 'curves.png'}"
             )
 
     def _epoch(self) -> None:
@@ -196,9 +199,9 @@ class Trainer:
         self.bad_in_a_row += 1
         named = ", ".join(batch.ids[:3]) + (", ..." if len(batch) > 3 else "")
         self.say(f"epoch {self.at.epoch + 1}, batch {self.at.batches}: loss or gradient not finite, skipped ({named})")
-        if self.bad_in_a_row >= self.loop.max_bad_steps:
+        if self.bad_in_a_row >= self.loop.max_bad_batches:
             raise UserError(
-                f"{self.bad_in_a_row} batches in a row had a loss or gradient that is not finite, the last one {named}: "
+                f"{self.bad_in_a_row} batches in a row had a loss or gradient that is not finite, the last {named}: "
                 "lower optim.learning_rate or optim.clip_norm, or check these recordings. "
                 f"{self.folder / 'last'} is the last good state"
             )
@@ -260,7 +263,7 @@ class Trainer:
     def _count(self, **losses: torch.Tensor) -> None:
         self.at.sums["batches"] = self.at.sums.get("batches", 0) + 1
         for name, loss in losses.items():
-            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(loss)
+            self.at.sums[name] = self.at.sums.get(name, 0.0) + float(loss.detach())
 
     def _mean(self, name: str) -> float:
         return self.at.sums.get(name, 0.0) / max(1.0, self.at.sums.get("batches", 0))
@@ -274,7 +277,7 @@ class Trainer:
     def _save_if_due(self) -> None:
         if self.stop_signal is not None:
             self._save()
-            raise Interrupted
+            raise TrainingInterrupt
         if time.monotonic() - self.last_save > 60 * self.loop.save_minutes:
             self._save()
 

@@ -16,7 +16,7 @@ from s2s.scoring.word_errors import ErrorCounts, error_counts
 def validate(
     model: HybridModel, batches: Iterable[Batch], to_device: Callable[[Batch], Batch] = lambda batch: batch
 ) -> tuple[float, float]:
-    """Loss per target token, and token error rate of CTC's best path, of `model` in evaluation mode over all batches."""
+    """Loss per target token and token error rate of CTC's best path over all batches, `model` in evaluation mode."""
     model.eval()
     total, weight = 0.0, 0
     counts = ErrorCounts(0, 0, 0, 0)

@@ -8,11 +8,9 @@ from hypothesis import strategies as st
 
 from s2s.data.buckets import bucketed, by_duration, share
 
-durations = st.lists(st.floats(0.1, 40), min_size=1, max_size=60).map(lambda values: dict(zip(names(values), values)))
-
-
-def names(values) -> list[str]:
-    return [f"u{i}" for i in range(len(values))]
+durations = st.lists(st.floats(0.1, 40), min_size=1, max_size=60).map(
+    lambda values: {f"u{i}": value for i, value in enumerate(values)}
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -64,7 +64,7 @@ def test_without_a_tokenizer_the_targets_are_empty(cuts: CutSet) -> None:
 
 def test_an_utterance_without_text_cannot_be_learnt(folder, digits, tokenizer: CharacterTokenizer) -> None:
     cuts = load_corpus(folder(wav_scp=[f"a {digits[0]['path']}"])).cuts
-    with pytest.raises(UserError, match="wav.scp:1: utterance a has no text"):
+    with pytest.raises(UserError, match=r"wav.scp:1: utterance a has no text"):
         SpeechDataset(tokenizer, Fbank(CONFIG))[cuts]
     assert SpeechDataset(None, Fbank(CONFIG))[cuts].texts == [""]
 

@@ -202,7 +202,7 @@ def test_a_perturbed_cut_cannot_be_written_and_leaves_nothing(kaldi: Path, tmp_p
 def test_a_folder_that_holds_anything_else_is_not_replaced(kaldi: Path, tmp_path: Path) -> None:
     cuts, _ = read_kaldi(kaldi)
     (kaldi / "speech.wav").touch()
-    with pytest.raises(UserError, match="speech.wav"):
+    with pytest.raises(UserError, match=r"speech\.wav"):
         write_kaldi(cuts, kaldi)
     assert (kaldi / "speech.wav").exists()
 

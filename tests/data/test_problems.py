@@ -25,5 +25,5 @@ def test_a_description_names_the_first_few_and_counts_all() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="'no_txt' is no kind of problem.*Did you mean 'no_text'"):
+    with pytest.raises(UserError, match=r"'no_txt' is no kind of problem.*Did you mean 'no_text'"):
         check_kinds(["bad_audio", "no_txt"])

@@ -8,8 +8,8 @@ from s2s.scoring.word_errors import ErrorCounts, ErrorReport, UtteranceErrors, s
 
 def test_lines_are_as_kaldi_writes_them() -> None:
     counts = ErrorCounts(hits=257, substitutions=7, deletions=3, insertions=2)
-    clean = [UtteranceErrors(str(i), ErrorCounts(), (), missing=False) for i in range(29)]
-    utterances = (UtteranceErrors("a", counts, (), missing=False), *clean)
+    clean = [UtteranceErrors(str(i), (), (), ErrorCounts(), (), missing=False) for i in range(29)]
+    utterances = (UtteranceErrors("a", (), (), counts, (), missing=False), *clean)
     report = ErrorReport("word", False, utterances, ())
     assert rate_line(report) == "%WER 4.49 [ 12 / 267, 2 ins, 3 del, 7 sub ]"
     assert sentence_line(report) == "%SER 3.33 [ 1 / 30 ]"

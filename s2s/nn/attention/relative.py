@@ -17,6 +17,8 @@ def shift(scores: Tensor, num_keys: int) -> Tensor:
     Row a of a matrix of width W starts one column earlier than row a-1: that is the same memory read with width W-1.
     """
     num_queries, width = scores.shape[-2:]
+    if num_queries == 1:
+        return scores
     flat = scores.flatten(-2)[..., num_queries - 1 : num_queries * width - 1]
     return flat.unflatten(-1, (num_queries, width - 1))[..., :num_keys]
 

@@ -1,0 +1,160 @@
+"""Beam search against enumeration of every hypothesis, and the same answer in every batch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import BLANK, BOS, EOS, toy_memory, toy_model, toy_source
+
+from s2s.decoding.beam import BeamSearch
+from s2s.decoding.config import DecodingConfig, build_search
+from s2s.decoding.ctc_prefix import CTCPrefixScorer
+from s2s.decoding.scorers import DecoderScorer, LengthBonus
+from s2s.errors import UserError
+from s2s.models.hybrid import HybridModel
+from s2s.models.memory import Memory
+
+
+def joint(model: HybridModel, ctc_weight: float = 0.3, bonus: float = 0.0, **options: object) -> BeamSearch:
+    return BeamSearch(
+        {
+            "attention": (DecoderScorer(model.decoder), 1 - ctc_weight),
+            "ctc": (CTCPrefixScorer(model.ctc, EOS), ctc_weight),
+            "length": (LengthBonus(model.vocab_size, EOS), bonus),
+        },
+        model.vocab_size,
+        BOS,
+        EOS,
+        (BLANK, BOS),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def true_scores(model: HybridModel, memory: Memory, b: int, tokens: tuple[int, ...]) -> dict[str, float]:
+    """The score of a whole hypothesis by definition: teacher forcing, and torch's own CTC loss."""
+    length = memory.lengths[b : b + 1]
+    alone = Memory(memory.states[b : b + 1, : int(length)], length)
+    log_probs = model.decoder(alone, torch.tensor([[BOS, *tokens]]))[0]
+    attention = sum(log_probs[i, token].item() for i, token in enumerate((*tokens, EOS)))
+    ctc = -torch.nn.functional.ctc_loss(
+        model.ctc(alone)[0], torch.tensor(tokens, dtype=torch.long), length[0], torch.tensor(len(tokens)), reduction="sum"
+    ).item()
+    return {"attention": attention, "ctc": ctc, "length": float(len(tokens))}
+
+
+@given(
+    lengths=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    ctc_weight=st.sampled_from([0.0, 0.3, 0.7]),
+    bonus=st.sampled_from([0.0, 0.5, 2.0]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=12)
+def test_a_beam_as_wide_as_the_space_finds_the_best_hypotheses_with_their_true_scores(
+    lengths: list[int], ctc_weight: float, bonus: float, seed: int
+) -> None:
+    model, memory = toy_model(6, seed), toy_memory(lengths, seed)
+    search = joint(model, ctc_weight, bonus, beam_size=5, nbest=5, num_candidates=6)
+    search.beam_size = 200  # wider than the vocabulary, which users are refused
+    for b, found in enumerate(search(memory)):
+        everything = {}
+        for size in range(lengths[b] + 1):
+            for tokens in itertools.product([1, 4, 5], repeat=size):
+                parts = true_scores(model, memory, b, tokens)
+                total = (1 - ctc_weight) * parts["attention"] + bonus * parts["length"]
+                everything[tokens] = total + (ctc_weight * parts["ctc"] if ctc_weight else 0.0)
+        best = sorted((t for t in everything if everything[t] > -math.inf), key=lambda t: -everything[t])
+        assert [tuple(h.tokens) for h in found] == best[:5]
+        for hypothesis in found:
+            assert hypothesis.score == pytest.approx(everything[tuple(hypothesis.tokens)], abs=1e-8)
+
+
+@given(seed=st.integers(0, 99), beam_size=st.integers(1, 5))
+@settings(max_examples=10)
+def test_the_score_of_a_pruned_hypothesis_is_still_its_true_score(seed: int, beam_size: int) -> None:
+    model, memory = toy_model(8, seed), toy_memory([9, 5], seed)
+    for b, found in enumerate(joint(model, bonus=0.2, beam_size=beam_size, nbest=beam_size)(memory)):
+        assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+        for hypothesis in found:
+            expected = true_scores(model, memory, b, tuple(hypothesis.tokens))
+            for name, score in hypothesis.scores.items():
+                assert score == pytest.approx(expected[name], abs=1e-8)
+            total = 0.7 * expected["attention"] + 0.3 * expected["ctc"] + 0.2 * expected["length"]
+            assert hypothesis.score == pytest.approx(total, abs=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_beam_of_one_is_greedy(seed: int) -> None:
+    model, memory = toy_model(8, seed), toy_memory([7], seed)
+    tokens = [BOS]
+    while len(tokens) - 1 < 7:
+        scores = model.decoder(memory, torch.tensor([tokens]))[0, -1]
+        scores[[BLANK, BOS]] = -math.inf
+        best = int(scores.argmax())
+        if best == EOS:
+            break
+        tokens.append(best)
+    assert joint(model, 0.0, beam_size=1)(memory)[0][0].tokens == tokens[1:]
+
+
+@given(
+    lengths=st.lists(st.integers(7, 60), min_size=2, max_size=5),
+    mode=st.sampled_from(["ctc_greedy", "attention_greedy", "joint"]),
+    padding=st.sampled_from([0.0, 5.0, float("nan")]),
+    more=st.integers(0, 30),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=15)
+def test_an_utterance_decodes_the_same_alone_and_in_any_batch(
+    lengths: list[int], mode: str, padding: float, more: int, seed: int
+) -> None:
+    config = {
+        "ctc_greedy": DecodingConfig(search="ctc_greedy"),
+        "attention_greedy": DecodingConfig(beam_size=1, ctc_weight=0.0),
+        "joint": DecodingConfig(beam_size=4, nbest=3),
+    }[mode]
+    model = toy_model(8, seed)
+    search = build_search(config, model)
+    with torch.no_grad():
+        together = search(model.encode(*toy_source(lengths, seed, padding, more)))
+        order = list(reversed(range(len(lengths))))
+        source, given_lengths = toy_source(lengths, seed)
+        turned = search(model.encode(source[order], given_lengths[order]))
+        for b, length in enumerate(lengths):
+            alone = search(model.encode(source[b : b + 1, :length], given_lengths[b : b + 1]))[0]
+            for other in (together[b], turned[order.index(b)]):
+                assert [h.tokens for h in other] == [h.tokens for h in alone]
+                assert [h.score for h in other] == pytest.approx([h.score for h in alone], abs=1e-8)
+
+
+def test_no_hypothesis_is_longer_than_the_ratio_allows() -> None:
+    model, memory = toy_model(8), toy_memory([10, 4])
+    search = joint(model, 0.0, bonus=100.0, beam_size=3, max_length_ratio=0.5)
+    assert [len(found[0].tokens) for found in search(memory)] == [5, 2]
+
+
+def test_a_model_that_gives_no_number_is_reported_and_not_searched_over() -> None:
+    model, memory = toy_model(), toy_memory([5, 5])
+    memory.states[1] = float("nan")
+    with pytest.raises(UserError, match="utterance 2 of the batch"):
+        joint(model, beam_size=3)(memory)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DecodingConfig(beam_size=7), r"beam_size=7: expected 1 to 6"),
+        (DecodingConfig(beam_size=0), r"beam_size=0"),
+        (DecodingConfig(beam_size=2, nbest=3), r"nbest=3: expected 1 to beam_size=2"),
+        (DecodingConfig(beam_size=2, max_length_ratio=0.0), r"max_length_ratio=0\.0"),
+        (DecodingConfig(search="bean"), r"decoding\.search=bean: .* Did you mean 'beam'"),
+        (DecodingConfig(ctc_weight=1.5), r"decoding\.ctc_weight=1\.5"),
+    ],
+)
+def test_values_out_of_range_are_refused(config: DecodingConfig, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_search(config, toy_model(6))

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from s2s.errors import UserError
+from s2s.nn.conformer import ConformerBlock, ConvolutionModule
+from s2s.nn.lengths import valid_mask
+
+
+@pytest.mark.parametrize("padding", [0.0, 5.0, float("nan")])
+@pytest.mark.parametrize("more", [0, 1, 9])
+def test_convolution_does_not_see_past_the_end(padding: float, more: int) -> None:
+    torch.manual_seed(0)
+    layer = ConvolutionModule(6, 5, 0.0).double()
+    x = torch.randn(1, 4, 6).double()
+    padded = F.pad(x, (0, 0, 0, more), value=padding)
+    alone = layer(x, valid_mask(torch.tensor([4]), 4))
+    together = layer(padded, valid_mask(torch.tensor([4]), 4 + more))[:, :4]
+    torch.testing.assert_close(together, alone)
+
+
+def test_a_block_equals_the_same_sum_written_out() -> None:
+    torch.manual_seed(0)
+    block = ConformerBlock(8, 2, 16, 3, 0.1).eval().double()
+    x, valid = torch.randn(2, 5, 8).double(), valid_mask(torch.tensor([5, 3]), 5)
+
+    def normed(name: str, y: torch.Tensor) -> torch.Tensor:
+        norm = getattr(block, f"norm_{name}")
+        return F.layer_norm(y, (8,), norm.weight, norm.bias)
+
+    y = x + block.feed_forward_in(normed("feed_forward_in", x)) / 2
+    y = y + block.attention(normed("attention", y), valid)
+    y = y + block.convolution(normed("convolution", y), valid)
+    y = y + block.feed_forward_out(normed("feed_forward_out", y)) / 2
+    torch.testing.assert_close(block(x, valid), F.layer_norm(y, (8,), block.norm.weight, block.norm.bias))
+
+
+def test_an_even_kernel_is_refused() -> None:
+    with pytest.raises(UserError, match="use 5"):
+        ConvolutionModule(6, 4, 0.0)
