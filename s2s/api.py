@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,13 +57,13 @@ class Transcriber:
             features, lengths = self.bundle.fbank(samples.unsqueeze(0), torch.tensor([len(samples)]))
             yield self._decode(features, lengths, [len(samples) / self.sampling_rate])[0]
 
-    def transcribe_batches(self, batches: Iterable[Batch]) -> Iterator[tuple[str, Transcript]]:
-        """(id, transcript) of every utterance of the batches."""
-        for batch in batches:
-            if len(batch):
-                shift = self.bundle.fbank.config.frame_shift
-                seconds = [shift * frames for frames in batch.source_lengths.tolist()]
-                yield from zip(batch.ids, self._decode(batch.source, batch.source_lengths, seconds), strict=True)
+    def transcribe_batch(self, batch: Batch) -> list[tuple[str, Transcript]]:
+        """(id, transcript) of every utterance of a batch of features."""
+        if not len(batch):
+            return []
+        shift = self.bundle.fbank.config.frame_shift
+        seconds = [shift * frames for frames in batch.source_lengths.tolist()]
+        return list(zip(batch.ids, self._decode(batch.source, batch.source_lengths, seconds), strict=True))
 
     def _samples(self, recording: Audio) -> Tensor:
         if isinstance(recording, str | os.PathLike):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import sys
@@ -50,3 +51,55 @@ def s2s_cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
         return code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def digits(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train/ (48 clips), dev/ (12 clips) and a tokenizer, from the real digits."""
+    root = tmp_path_factory.mktemp("digits")
+    with (data_root / "fsdd" / "metadata.tsv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    for part, chosen in (("train", rows[::61][:48]), ("dev", rows[7::251][:12])):
+        folder = root / part
+        folder.mkdir()
+        lines = {
+            "wav.scp": [f"{row['id']} {data_root / 'fsdd' / row['path']}" for row in chosen],
+            "text": [f"{row['id']} {row['text']}" for row in chosen],
+            "utt2spk": [f"{row['id']} {row['speaker']}" for row in chosen],
+        }
+        for name, content in lines.items():
+            (folder / name).write_text("\n".join(sorted(content)) + "\n", encoding="utf-8")
+    from s2s.tokenizers.load import train_tokenizer
+
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    train_tokenizer("unigram", words, 30).save(root / "tokenizer")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(digits: Path) -> list[str]:
+    """Overrides that train a tiny model on `digits`: 4 batches an epoch, 3 epochs."""
+    return [
+        f"tokenizer={digits / 'tokenizer'}",
+        f"data.train=[{digits / 'train'}]",
+        f"data.valid=[{digits / 'dev'}]",
+        "data.num_workers=0",
+        "data.max_batch_size=12",
+        "data.num_buckets=1",
+        "features.sampling_rate=8000",
+        "features.num_mel_bins=23",
+        "spec_augment.freq_mask_width=5",
+        "model.encoder.model_dim=16",
+        "model.encoder.num_layers=1",
+        "model.encoder.num_heads=2",
+        "model.encoder.feed_forward_dim=16",
+        "model.encoder.kernel_size=5",
+        "model.encoder.subsampling_channels=4",
+        "model.decoder.model_dim=16",
+        "model.decoder.num_layers=1",
+        "model.decoder.num_heads=2",
+        "model.decoder.feed_forward_dim=16",
+        "optim.warmup_steps=5",
+        "training.max_epochs=3",
+        "training.accelerator=cpu",
+    ]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
+from s2s.audio.fbank import Fbank, FbankConfig
 from s2s.audio.normalise import GlobalNormalise
+from s2s.models.build import build
+from s2s.models.bundle import Bundle
 from s2s.models.conformer import ConformerEncoder
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
 from s2s.models.transformer_decoder import TransformerDecoder
+from s2s.tokenizers.load import train_tokenizer
 
 BLANK, UNK, BOS, EOS = range(4)
 
 
-def toy_model(
-    vocab_size: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64, sharp: float = 3.0
-) -> HybridModel:
+def toy_model(vocab_size: int = 6, seed: int = 0) -> HybridModel:
     """A hybrid model of 8 feature bins whose outputs are peaked enough for hypotheses to differ clearly."""
     torch.manual_seed(seed)
     model = HybridModel(
@@ -26,21 +29,18 @@ def toy_model(
     )
     with torch.no_grad():
         for out in (model.ctc.out, model.decoder.out):  # type: ignore[attr-defined]
-            out.weight *= sharp
+            out.weight *= 3
         for block in model.encoder.blocks:  # type: ignore[attr-defined]
             torch.nn.init.normal_(block.attention.position_bias)
-    return model.to(dtype).eval()
+    return model.double().eval()
 
 
-def toy_source(
-    lengths: list[int], seed: int = 0, padding: float = 0.0, more: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
+def toy_source(lengths: list[int], seed: int = 0, padding: float = 0.0, more: int = 0) -> tuple[Tensor, Tensor]:
     """Features (B,S,8) float64 with `padding` past each end, `more` frames of it past the longest; lengths (B,)."""
     source = torch.full((len(lengths), max(lengths) + more, 8), padding, dtype=torch.float64)
     for b, length in enumerate(lengths):
-        source[b, :length] = torch.randn(
-            length, 8, generator=torch.Generator().manual_seed(seed + b), dtype=torch.float64
-        )
+        generator = torch.Generator().manual_seed(seed + b)
+        source[b, :length] = torch.randn(length, 8, generator=generator, dtype=torch.float64)
     return source, torch.tensor(lengths)
 
 
@@ -51,3 +51,25 @@ def toy_memory(lengths: list[int], seed: int = 0, dim: int = 16) -> Memory:
     for b, length in enumerate(lengths):
         states[b, length:] = 1e3
     return Memory(states, torch.tensor(lengths))
+
+
+def toy_bundle() -> Bundle:
+    """A whole bundle for 8 kHz speech, untrained."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer("char", ["one two"])
+    small = {"model_dim": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 16}
+    config = {
+        "_target_": "s2s.models.hybrid.HybridModel",
+        "vocab_size": tokenizer.vocab_size,
+        "normalise": {"_target_": "s2s.audio.normalise.GlobalNormalise", "num_bins": 23},
+        "encoder": {"_target_": "s2s.models.conformer.ConformerEncoder", "input_dim": 23, **small},
+        "decoder": {
+            "_target_": "s2s.models.transformer_decoder.TransformerDecoder",
+            "vocab_size": tokenizer.vocab_size,
+            "memory_dim": 16,
+            **small,
+        },
+    }
+    model = build(config)
+    assert isinstance(model, HybridModel)
+    return Bundle(model.eval(), tokenizer, Fbank(FbankConfig(sampling_rate=8000, num_mel_bins=23)), config)

@@ -69,7 +69,7 @@ def decode(
     cuts, left_out = drop(corpus, [p for p in corpus.problems if p.kind != "no_text"], skip or [])
     if left_out:
         print(left_out)
-    dataset = SpeechDataset(None, transcriber.bundle.fbank)
+    dataset = SpeechDataset(None, transcriber.bundle.fbank, skip_bad_audio="bad_audio" in (skip or []))
     config = DataConfig(max_batch_seconds=decoding.max_batch_seconds, num_workers=num_workers)
     seconds = sum(cut.duration for cut in cuts)
     texts: dict[str, str] = {}
@@ -77,14 +77,17 @@ def decode(
     started = time.perf_counter()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("decoding", total=len(cuts))
-        for utterance, transcript in transcriber.transcribe_batches(evaluation_batches(cuts, dataset, config)):
-            texts[utterance] = transcript.text
-            progress.advance(task)
+        for batch in evaluation_batches(cuts, dataset, config):
+            for utterance in batch.skipped:
+                print(f"skipped, its audio cannot be read: {utterance}")
+            for utterance, transcript in transcriber.transcribe_batch(batch):
+                texts[utterance] = transcript.text
+            progress.advance(task, len(batch) + len(batch.skipped))
     wall = time.perf_counter() - started
-    write_transcripts(out / "text", {cut.id: texts[cut.id] for cut in cuts})
+    write_transcripts(out / "text", {cut.id: texts[cut.id] for cut in cuts if cut.id in texts})
     record = {
         "model": str(model),
-        "utterances": len(cuts),
+        "utterances": len(texts),
         "audio_seconds": round(seconds, 2),
         "wall_seconds": round(wall, 2),
         "real_time_factor": round(wall / seconds, 4),
@@ -92,7 +95,9 @@ def decode(
     }
     with replacing(out / "decode.json") as beside:
         beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"{out / 'text'}: {len(cuts)} utterances, {seconds:.0f} s of audio in {wall:.1f} s, RTF {wall / seconds:.4f}")
+    print(
+        f"{out / 'text'}: {len(texts)} utterances, {seconds:.0f} s of audio in {wall:.1f} s, RTF {wall / seconds:.4f}"
+    )
 
 
 def check_device(device: str) -> str:

@@ -46,13 +46,14 @@ def installed() -> dict[str, str]:
 def described(folder: Path) -> dict[str, str]:
     """What is in a bundle; of a training folder also how far it came."""
     from s2s.models.bundle import load_bundle
-    from s2s.training.checkpoint import load_training
+    from s2s.training.checkpoint import latest_training, load_training
     from s2s.training.curves import read_metrics
 
     facts = {"folder": str(folder)}
     bundle_folder = folder
-    if (folder / "last").is_dir():
-        bundle_folder = folder / "last"
+    saved = latest_training(folder / "states")
+    if saved:
+        bundle_folder = saved
         progress = load_training(bundle_folder)[3]
         kept = ", ".join(f"epoch {epoch} ({loss:.4f})" for loss, epoch in progress.best)
         facts["training"] = f"{progress.epoch} epochs, {progress.steps} steps, {progress.seconds / 60:.1f} min"

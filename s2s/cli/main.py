@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -29,6 +30,14 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"s2s: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # `s2s ... | head` wants no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:  # no permission, no space, ...: the system's own words, with the file
+        print(
+            f"s2s: error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         print("s2s: interrupted", file=sys.stderr)

@@ -42,5 +42,5 @@ def train(
     try:
         Trainer(config).run()
     except TrainingInterrupt:
-        print(f"saved in {config.exp_dir}/last; run the same command again to go on from there")
+        print(f"saved in {config.exp_dir}/states; run the same command again to go on from there")
         raise typer.Exit(130) from None

@@ -105,4 +105,5 @@ def load_bundle(folder: str | os.PathLike[str], device: str | torch.device = "cp
             f"{folder}: the tokenizer has {tokenizer.vocab_size} pieces but the model {model.vocab_size} outputs; "
             "they come from different trainings"
         )
-    return Bundle(model.eval().to(device), tokenizer, Fbank(FbankConfig(**config["features"])), config["model"])
+    fbank = Fbank(FbankConfig(**config["features"])).eval()  # in training it may dither
+    return Bundle(model.eval().to(device), tokenizer, fbank, config["model"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -117,7 +118,7 @@ class ErrorReport:
     def signature(self) -> str:
         """What the numbers depend on besides the texts."""
         case = "lower" if self.lower_case else "mixed"
-        return f"jiwer:{_version('jiwer')}|unit:{self.unit}|case:{case}|s2s:{_version('s2s')}"
+        return f"jiwer:{_version('jiwer')}|unit:{self.unit}|case:{case}|unicode:NFC|s2s:{_version('s2s')}"
 
 
 def error_counts(reference: Sequence[str | int], hypothesis: Sequence[str | int]) -> ErrorCounts:
@@ -157,6 +158,7 @@ def score_words(
 
 
 def _tokens(text: str, unit: Unit, lower_case: bool) -> tuple[str, ...]:
+    text = unicodedata.normalize("NFC", text)  # as tokenizers write it: é is é however a reference spells it
     words = (text.lower() if lower_case else text).split()
     return tuple(words if unit == "word" else " ".join(words))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,12 +35,25 @@ class Progress:
 
 
 def save_training(
-    folder: Path, bundle: Bundle, optimizer: dict[str, Any], scaler: dict[str, Any], at: Progress
+    states: Path, bundle: Bundle, optimizer: dict[str, Any], scaler: dict[str, Any], at: Progress
 ) -> None:
-    """Write bundle and training state beside `folder`, then put them in its place."""
-    with replacing(folder) as beside:
-        bundle.write(beside)
-        torch.save({"optimizer": optimizer, "scaler": scaler, "progress": asdict(at)}, beside / STATE)
+    """Write bundle and training state into a new folder of `states`, whole or not at all, then remove the older ones.
+
+    Since the older state goes only when the newer one is there, a kill at any moment leaves one to resume from.
+    """
+    folder = states / f"epoch-{at.epoch + 1:04d}-batch-{at.batches:06d}"
+    if not folder.exists():
+        with replacing(folder) as beside:
+            bundle.write(beside)
+            torch.save({"optimizer": optimizer, "scaler": scaler, "progress": asdict(at)}, beside / STATE)
+    for other in states.iterdir():
+        if other != folder:
+            shutil.rmtree(other)
+
+
+def latest_training(states: Path) -> Path | None:
+    """The newest state to resume from, None where there is none."""
+    return max((path for path in states.glob("epoch-*") if (path / STATE).is_file()), default=None)
 
 
 def load_training(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], dict[str, Any], Progress]:

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
 from s2s.audio.augment import SpecAugment
+from s2s.audio.fbank import Fbank
 from s2s.data.batch import Batch
 from s2s.data.dataset import SpeechDataset
 from s2s.data.loader import evaluation_batches, training_batches
@@ -23,7 +24,7 @@ from s2s.errors import UserError
 from s2s.files import replacing
 from s2s.models.bundle import read_config
 from s2s.models.hybrid import HybridLoss
-from s2s.training.checkpoint import STATE, Progress, load_training, save_training
+from s2s.training.checkpoint import Progress, latest_training, load_training, save_training
 from s2s.training.config import TrainConfig, plain, show
 from s2s.training.curves import draw_curves, read_metrics, write_metrics
 from s2s.training.prepare import make_bundle, set_feature_statistics, training_cuts
@@ -39,7 +40,7 @@ class TrainingInterrupt(Exception):
 class Trainer:
     """Trains the model of a config in `exp_dir`, from where it stopped if it did.
 
-    The folder holds `checkpoints/epoch-*` (the best bundles), `last` (the state to resume from), `metrics.jsonl`,
+    The folder holds `checkpoints/epoch-*` (the best bundles), `states/` (what to resume from), `metrics.jsonl`,
     `curves.png`, `tensorboard/` and `train.yaml`. Every batch seeds its own chance with (seed, epoch, batch), so a
     training that was killed and resumed is the training that was not.
     """
@@ -57,14 +58,18 @@ class Trainer:
         self.bundle = make_bundle(config)
         self.train_cuts = training_cuts(config.data.train, "data.train", config, self.bundle, say)
         self.valid_cuts = training_cuts(config.data.valid, "data.valid", config, self.bundle, say)
-        self.dataset = SpeechDataset(self.bundle.tokenizer, self.bundle.fbank, "bad_audio" in config.data.skip)
+        skip_bad_audio = "bad_audio" in config.data.skip
+        dithering = Fbank(config.features).train()
+        self.train_dataset = SpeechDataset(self.bundle.tokenizer, dithering, skip_bad_audio)
+        self.valid_dataset = SpeechDataset(self.bundle.tokenizer, self.bundle.fbank, skip_bad_audio)
         self.augment = SpecAugment(config.spec_augment)
         self.at = Progress()
         self.records: list[dict[str, Any]] = []
         self.stop_signal: int | None = None
         self.bad_in_a_row = 0
 
-        resumed = self._load() if (self.folder / "last").is_dir() else None
+        saved = latest_training(self.folder / "states")
+        resumed = self._load(saved) if saved else None
         if resumed is None:
             set_feature_statistics(self.bundle, self.train_cuts)
         optimizer = torch.optim.AdamW(
@@ -114,7 +119,7 @@ class Trainer:
     def _epoch(self) -> None:
         batches = training_batches(
             self.train_cuts,
-            self.dataset,
+            self.train_dataset,
             self.config.data,
             seed=self.loop.seed,
             epoch=self.at.epoch,
@@ -134,7 +139,7 @@ class Trainer:
                 display.advance(self._mean("loss"), self.optimizer.param_groups[0]["lr"])
                 if self._between_steps(last) and not last:
                     self._save_if_due()
-            valid = evaluation_batches(self.valid_cuts, self.dataset, self.config.data)
+            valid = evaluation_batches(self.valid_cuts, self.valid_dataset, self.config.data)
             with self.fabric.autocast():
                 measured = validate(self.bundle.model, display.track(valid, "validating"), self.fabric.to_device)
         self._end_of_epoch(*measured)
@@ -203,7 +208,7 @@ class Trainer:
             raise UserError(
                 f"{self.bad_in_a_row} batches in a row had a loss or gradient that is not finite, the last {named}: "
                 "lower optim.learning_rate or optim.clip_norm, or check these recordings. "
-                f"{self.folder / 'last'} is the last good state"
+                f"{self.folder / 'states'} has the last good state"
             )
 
     def _end_of_epoch(self, valid_loss: float, valid_error: float) -> None:
@@ -287,20 +292,19 @@ class Trainer:
         self.last_save = self.clock = now
         scaler = self.fabric.strategy.precision.state_dict()
         if self.fabric.is_global_zero:
-            save_training(self.folder / "last", self.bundle, self.optimizer.state_dict(), scaler, self.at)
+            save_training(self.folder / "states", self.bundle, self.optimizer.state_dict(), scaler, self.at)
 
-    def _load(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _load(self, saved: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take up weights and progress; optimiser and scaler state are for the caller to load."""
-        last = self.folder / "last"
-        if plain(read_config(last)["model"]) != plain(dict(self.bundle.model_config)):
+        if plain(read_config(saved)["model"]) != plain(dict(self.bundle.model_config)):
             raise UserError(
-                f"{last}: holds another model than the config describes; go on with the same model options, "
+                f"{saved}: holds another model than the config describes; go on with the same model options, "
                 "or start anew with another exp_dir"
             )
-        weights, optimizer, scaler, self.at = load_training(last)
+        weights, optimizer, scaler, self.at = load_training(saved)
         self.bundle.model.load_state_dict(weights)
         self.records = read_metrics(self.folder / "metrics.jsonl")[: self.at.epoch]
-        self.say(f"resuming from {last / STATE}: epoch {self.at.epoch + 1}, batch {self.at.batches + 1}")
+        self.say(f"resuming from {saved}: epoch {self.at.epoch + 1}, batch {self.at.batches + 1}")
         return optimizer, scaler
 
 

@@ -28,7 +28,7 @@ def make_bundle(config: TrainConfig) -> Bundle:
     model = build(config.model)
     if not isinstance(model, HybridModel):
         raise UserError(f"model._target_: expected {HybridModel.__module__}.HybridModel, got {type(model).__name__}")
-    return Bundle(model, load_tokenizer(config.tokenizer), Fbank(config.features), config.model)
+    return Bundle(model, load_tokenizer(config.tokenizer), Fbank(config.features).eval(), config.model)
 
 
 def training_cuts(

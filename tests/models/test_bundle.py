@@ -7,45 +7,22 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from toy import toy_bundle
 
-from s2s.audio.fbank import Fbank, FbankConfig
 from s2s.errors import UserError
-from s2s.models.build import build
-from s2s.models.bundle import Bundle, load_bundle
+from s2s.models.bundle import load_bundle
 from s2s.models.card import model_card
-from s2s.models.hybrid import HybridModel
 from s2s.tokenizers.load import train_tokenizer
-
-
-def bundle() -> Bundle:
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer("char", ["one two"])
-    small = {"model_dim": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 16}
-    config = {
-        "_target_": "s2s.models.hybrid.HybridModel",
-        "vocab_size": tokenizer.vocab_size,
-        "normalise": {"_target_": "s2s.audio.normalise.GlobalNormalise", "num_bins": 23},
-        "encoder": {"_target_": "s2s.models.conformer.ConformerEncoder", "input_dim": 23, **small},
-        "decoder": {
-            "_target_": "s2s.models.transformer_decoder.TransformerDecoder",
-            "vocab_size": tokenizer.vocab_size,
-            "memory_dim": 16,
-            **small,
-        },
-    }
-    model = build(config)
-    assert isinstance(model, HybridModel)
-    return Bundle(model.eval(), tokenizer, Fbank(FbankConfig(sampling_rate=8000, num_mel_bins=23)), config)
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    bundle().save(tmp_path / "model")
+    toy_bundle().save(tmp_path / "model")
     return tmp_path / "model"
 
 
 def test_a_bundle_read_back_is_the_same(saved: Path) -> None:
-    ours, found = bundle(), load_bundle(saved)
+    ours, found = toy_bundle(), load_bundle(saved)
     assert not found.model.training
     assert found.fbank.config == ours.fbank.config
     assert found.tokenizer.encode("two one") == ours.tokenizer.encode("two one")
@@ -61,7 +38,7 @@ def test_a_bundle_moved_elsewhere_still_loads(saved: Path, tmp_path: Path) -> No
 
 def test_saving_again_replaces_the_whole_folder(saved: Path) -> None:
     (saved / "stale").touch()
-    bundle().save(saved)
+    toy_bundle().save(saved)
     assert not (saved / "stale").exists()
     assert [p.name for p in saved.parent.iterdir()] == ["model"]
 
@@ -124,7 +101,7 @@ def test_a_broken_bundle_is_refused_with_what_is_wrong(saved: Path, how: str, me
 
 
 def test_the_card_tells_how_to_use_the_model_and_what_it_scored() -> None:
-    card = model_card(bundle(), "digits", "Digits", "FSDD, CC BY-SA 4.0", {"test": "%WER 1.00 [ 1 / 100 ]"})
+    card = model_card(toy_bundle(), "digits", "Digits", "FSDD, CC BY-SA 4.0", {"test": "%WER 1.00 [ 1 / 100 ]"})
     assert "s2s transcribe --model digits" in card
     assert "%WER 1.00 [ 1 / 100 ]" in card
     assert "FSDD, CC BY-SA 4.0" in card

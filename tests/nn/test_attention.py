@@ -81,5 +81,5 @@ def test_frames_past_the_end_are_never_attended_to(block_size: int) -> None:
 
 
 def test_a_width_that_does_not_divide_into_heads_is_refused() -> None:
-    with pytest.raises(UserError, match="model_dim=10 .* num_heads=4"):
+    with pytest.raises(UserError, match=r"model_dim=10 .* num_heads=4"):
         Heads(10, 4)

@@ -1,8 +1,8 @@
 """Stage 0: the Free Spoken Digit Dataset as strings of one to six digits, in Kaldi data directories.
 
-The recordings come from a local copy or from their official place, and are compared with the checksums beside this file.
-A string joins clips of one speaker with 50 to 250 ms of silence; which clips is drawn with a fixed seed and written to
-strings.tsv, whose own checksum is known too: the task is the same everywhere.
+The recordings come from a local copy or from their official place, and are compared with the checksums beside this
+file. A string joins clips of one speaker with 50 to 250 ms of silence; which clips is drawn with a fixed seed and
+written to strings.tsv, whose own checksum is known too: the task is the same everywhere.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Clip = tuple[int, str, int]  # digit, speaker, take
 
 
 def takes(split: str, part: str, speaker: str) -> range:
-    """Takes of a speaker that belong to a part: officially 0-4 are for testing; 5-9 are kept from training to validate."""
+    """Takes of a speaker that belong to a part: officially 0-4 are the test; 5-9 are kept from training to validate."""
     if split == "unseen" and (speaker in UNSEEN) != (part == "test"):
         return range(0)
     if split == "unseen" and part == "test":
@@ -112,8 +112,8 @@ def read_clips(recordings: Path) -> dict[Clip, np.ndarray]:
     for name, digest in digests.items():
         if expected[name] != digest:
             raise UserError(
-                f"{recordings}/{name}_*: the samples differ from those of the official dataset (checksum {digest[:12]}..., "
-                f"expected {expected[name][:12]}...); copy or download them again"
+                f"{recordings}/{name}_*: the samples differ from those of the official dataset (checksum "
+                f"{digest[:12]}..., expected {expected[name][:12]}...); copy or download them again"
             )
     return clips
 
@@ -174,7 +174,7 @@ def main() -> None:
         "--data-root", default=os.environ.get("S2S_DATA"), help="folder with a copy (default: $S2S_DATA)"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for train/, dev/ and test/")
-    parser.add_argument("--passes", type=int, default=4, help="strings each clip is in")
+    parser.add_argument("--passes", type=int, default=3, help="strings each clip is in")
     parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="where a download is kept")
     options = parser.parse_args()
 

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s2s.conf import compose, to_dataclass
+from s2s.errors import UserError
+from s2s.tokenizers.load import train_tokenizer
+from s2s.training.config import TrainConfig, load_train_config, show
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> str:
+    train_tokenizer("char", ["one two three"]).save(tmp_path / "tokenizer")
+    return f"tokenizer={tmp_path / 'tokenizer'}"
+
+
+def test_sizes_follow_from_tokenizer_and_features(tokenizer: str) -> None:
+    config = load_train_config("train", [tokenizer, "features.num_mel_bins=40", "model=conformer_small"])
+    assert config.vocab_size > 4
+    assert config.model["vocab_size"] == config.model["decoder"]["vocab_size"] == config.vocab_size
+    assert config.model["encoder"]["input_dim"] == config.model["normalise"]["num_bins"] == 40
+    assert config.model["decoder"]["memory_dim"] == config.model["encoder"]["model_dim"] == 144
+
+
+def test_a_config_of_ones_own_starts_from_those_of_s2s(tokenizer: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [train, override model: conformer_small, _self_]\noptim: {learning_rate: 0.25}\n"
+    )
+    config = load_train_config("mine", [tokenizer, "optim.warmup_steps=7"], tmp_path)
+    assert config.optim.learning_rate == 0.25
+    assert config.optim.warmup_steps == 7
+    assert config.model["encoder"]["num_layers"] == 4
+
+
+def test_the_config_shown_is_the_whole_config(tokenizer: str) -> None:
+    text = show(load_train_config("train", [tokenizer, "data.train=[a,b]"]))
+    for line in ("learning_rate: 0.001", "  - a", "num_mel_bins: 80", "_target_: s2s.models.hybrid.HybridModel"):
+        assert line in text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "optim.learning_rat=1",
+            r"optim\.learning_rat: no such key in the config\. Did you mean 'optim\.learning_rate'",
+        ),
+        ("optm.learning_rate=1", r"optm\.learning_rate: no such key .* Did you mean 'optim\.learning_rate'"),
+        ("model.encoder.layers=1", r"model\.encoder\.layers: no such key .* Did you mean 'model\.encoder\.num_layers'"),
+        ("traning=1", r"traning: no such key .* Did you mean 'training'"),
+        ("optim.learning_rate=fast", r"(?s)learning_rate.*'fast'"),
+        ("training.max_epochs=1.5", r"(?s)max_epochs.*1\.5"),
+        ("data.num_workers", r"'data\.num_workers': expected an override of the form key=value"),
+        ("model=conformr", r"(?s)model/conformr.*conformer"),
+        ("optim.betas=[0.9", r"\[0\.9"),
+        ("optim.schedule=cosin", r"optim\.schedule=cosin"),
+        ("training.precision=16", r"training\.precision=16: expected one of 32-true"),
+        ("training.max_epochs=0", r"training\.max_epochs=0: expected at least 1"),
+        ("features.num_mel_bins=-1", r"num_mel_bins"),
+        ("data.skip=[no_txt]", r"no_txt"),
+    ],
+)
+def test_a_wrong_override_is_named_in_one_error(tokenizer: str, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_train_config("train", [tokenizer, override])
+
+
+def test_a_config_that_does_not_exist_is_named_with_those_that_do(tokenizer: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\n")
+    with pytest.raises(UserError, match=r"no min\.yaml in .* There are: mine"):
+        load_train_config("min", [tokenizer], tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        load_train_config("mine", [tokenizer], tmp_path / "nowhere")
+
+
+def test_composing_twice_gives_the_same(tokenizer: str) -> None:
+    first = to_dataclass(compose("train", TrainConfig, [tokenizer]))
+    assert first == to_dataclass(compose("train", TrainConfig, [tokenizer]))

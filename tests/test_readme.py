@@ -1,0 +1,60 @@
+"""What README.md and docs/ tell people to type."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from toy import toy_bundle
+
+from s2s.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_lines_of_python_run(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy_bundle().save(tmp_path / "bundle")
+    recordings = sorted((data_root / "fsdd" / "recordings").glob("3_*_0.flac"))[:2]
+    for page in PAGES:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+            code = block.replace("egs/fsdd/asr/exp/demo/bundle", str(tmp_path / "bundle"))
+            code = code.replace("recording.wav", str(recordings[0])).replace("another.flac", str(recordings[1]))
+            exec(compile(code, str(page), "exec"), {})
+    assert capsys.readouterr().out.count(" s, score ") == 2
+
+
+def test_every_command_and_option_that_is_named_exists() -> None:
+    group = typer.main.get_command(app)
+    named = set()
+    for page in PAGES:
+        for line in re.findall(r"`(s2s [^`]+)`|^(s2s .+)$", page.read_text(), re.MULTILINE):
+            named.add((line[0] or line[1]).split("#")[0].strip())
+    assert len(named) > 10
+    for line in sorted(named):
+        words = shlex.split(line)[1:]
+        command = group.commands[words[0]]  # type: ignore[attr-defined]
+        if hasattr(command, "commands") and len(words) > 1:
+            command = command.commands[words[1]]
+        options = {option for parameter in command.params for option in parameter.opts}
+        for word in words:
+            assert not word.startswith("--") or word in options, line
+
+
+def test_files_that_are_named_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_importing_s2s_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, s2s, s2s.cli.main; print([m for m in ('torch', 'lhotse', 'hydra', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
