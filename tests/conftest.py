@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -55,23 +55,24 @@ def s2s_cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 @pytest.fixture(scope="session")
 def digits(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train/ (48 clips), dev/ (12 clips) and a tokenizer, from the real digits."""
-    root = tmp_path_factory.mktemp("digits")
-    with (data_root / "fsdd" / "metadata.tsv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    for part, chosen in (("train", rows[::61][:48]), ("dev", rows[7::251][:12])):
-        folder = root / part
-        folder.mkdir()
-        lines = {
-            "wav.scp": [f"{row['id']} {data_root / 'fsdd' / row['path']}" for row in chosen],
-            "text": [f"{row['id']} {row['text']}" for row in chosen],
-            "utt2spk": [f"{row['id']} {row['speaker']}" for row in chosen],
-        }
-        for name, content in lines.items():
-            (folder / name).write_text("\n".join(sorted(content)) + "\n", encoding="utf-8")
+    """A folder with train/ (48 strings of two real digits), dev/ (12) and a tokenizer, made by the digits recipe."""
     from s2s.tokenizers.load import train_tokenizer
 
-    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    root = tmp_path_factory.mktemp("digits")
+    script = Path(__file__).parents[1] / "egs" / "fsdd" / "asr" / "local" / "data.py"
+    options = ["--data-root", str(data_root), "--out", str(root / "all"), "--passes", "2"]
+    subprocess.run([sys.executable, str(script), *options], check=True, capture_output=True)
+    for part, count in (("train", 48), ("dev", 12)):
+        (root / part).mkdir()
+        texts = (root / "all" / part / "text").read_text(encoding="utf-8").splitlines()
+        chosen = {line.split()[0] for line in [line for line in texts if len(line.split()) == 3][:count]}
+        assert len(chosen) == count
+        for name in ("wav.scp", "text", "utt2spk"):
+            lines = (root / "all" / part / name).read_text(encoding="utf-8").splitlines()
+            (root / part / name).write_text(
+                "".join(f"{x}\n" for x in lines if x.split()[0] in chosen), encoding="utf-8"
+            )
+    words = [line.split(" ", 1)[1] for line in (root / "train" / "text").read_text(encoding="utf-8").splitlines()]
     train_tokenizer("unigram", words, 30).save(root / "tokenizer")
     return root
 

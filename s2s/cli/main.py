@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -31,9 +30,6 @@ def main() -> None:
     except UserError as error:
         print(f"s2s: error: {error}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # `s2s ... | head` wants no more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:  # no permission, no space, ...: the system's own words, with the file
         print(
             f"s2s: error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr

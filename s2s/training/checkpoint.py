@@ -62,7 +62,8 @@ def load_training(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         progress = Progress(**state["progress"])
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
-        raise UserError(f"{folder / STATE}: cannot resume from it ({error}); delete {folder} to start anew") from error
+        kind = type(error).__name__  # torch's own words fill a page
+        raise UserError(f"{folder / STATE}: cannot resume from it ({kind}); delete {folder} to start anew") from error
     progress.best = [(loss, epoch) for loss, epoch in progress.best]
     return read_weights(folder), state["optimizer"], state["scaler"], progress
 

@@ -25,7 +25,7 @@ def test_what_the_system_refuses_is_one_line(s2s_cli: Cli, tmp_path: Path) -> No
     assert len(err.splitlines()) == 1
 
 
-def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
     lines = "".join(f"u{number} one two\n" for number in range(20_000))
     (tmp_path / "text").write_text(lines)
     command = [sys.executable, "-m", "s2s.cli.main", "score", "wer", "text", "text", "--alignments"]
@@ -35,4 +35,3 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait() == 0

@@ -25,10 +25,11 @@ def test_sizes_follow_from_tokenizer_and_features(tokenizer: str) -> None:
 
 
 def test_a_config_of_ones_own_starts_from_those_of_s2s(tokenizer: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "mine.yaml").write_text(
         "defaults: [train, override model: conformer_small, _self_]\noptim: {learning_rate: 0.25}\n"
     )
-    config = load_train_config("mine", [tokenizer, "optim.warmup_steps=7"], tmp_path)
+    config = load_train_config("mine", [tokenizer, "optim.warmup_steps=7"], tmp_path / "conf")
     assert config.optim.learning_rate == 0.25
     assert config.optim.warmup_steps == 7
     assert config.model["encoder"]["num_layers"] == 4

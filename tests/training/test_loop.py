@@ -126,7 +126,7 @@ def test_accumulated_batches_give_the_gradients_of_one_batch_as_large(tiny: list
     assert metrics(tmp_path / "accumulated")[0]["steps"] == 1
     train(tmp_path / "plain", [*tiny, *no_chance, "data.max_batch_size=48"])
     assert metrics(tmp_path / "plain")[0]["steps"] == 1
-    # Every clip is one word, so equally weighted batches weigh every token alike. Adam's first moment is the gradient.
+    # Every string is two words, so equal batches weigh every token alike. Adam's first moment is the gradient.
     one, other = first_moments(tmp_path / "accumulated"), first_moments(tmp_path / "plain")
     assert one.keys() == other.keys()
     for number, moment in one.items():

@@ -94,9 +94,7 @@ def read_clips(recordings: Path) -> dict[Clip, np.ndarray]:
                 name = f"{digit}_{speaker}_{take}"
                 found = [p for p in (recordings / f"{name}.flac", recordings / f"{name}.wav") if p.is_file()]
                 if not found:
-                    raise UserError(
-                        f"{recordings}/{name}.wav: no such recording; the copy of the dataset is incomplete"
-                    )
+                    raise UserError(f"{recordings}/{name}.wav: no such file; the copy of the dataset is incomplete")
                 try:
                     samples, rate = soundfile.read(found[0], dtype="int16")
                 except soundfile.SoundFileError as error:
