@@ -122,7 +122,7 @@ score() {
 bundle() {
     local results=()
     for test in $tests; do
-        for mode in $decodings; do results+=(--results "$exp/decode/$test/$mode/score.txt"); done
+        for mode in $decodings; do results+=(--results "$test, $mode=$exp/decode/$test/$mode/score.txt"); done
     done
     s2s bundle "$exp/averaged" --out "$exp/bundle" --title "$title" --training-data "$corpus" "${results[@]}"
 }

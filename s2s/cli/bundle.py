@@ -14,7 +14,8 @@ def bundle(
     title: Annotated[str, typer.Option(help="First line of the model card.")] = "Speech recognition model",
     training_data: Annotated[str, typer.Option(help="What it was trained on, with the licence.")] = "not stated",
     results: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Result files (`%WER ...` lines) for the card; repeat it.")
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="What it scored (`%WER ...` lines) on a test set; repeat it."),
     ] = None,
 ) -> None:
     """Write a bundle with a model card (README.md): config, weights, tokenizer, how to use it, what it scored."""
@@ -25,10 +26,11 @@ def bundle(
 
     loaded = load_bundle(model)
     scored = {}
-    for path in results or []:
-        if not path.is_file():
-            raise UserError(f"--results {path}: no such file")
-        scored[path.stem] = path.read_text(encoding="utf-8").strip()
+    for given in results or []:
+        name, _, file = given.partition("=")
+        if not file or not Path(file).is_file():
+            raise UserError(f"--results {given}: expected NAME=FILE with a file that exists")
+        scored[name] = Path(file).read_text(encoding="utf-8").strip()
     with replacing(out) as beside:
         loaded.write(beside)
         (beside / CARD).write_text(model_card(loaded, out.name, title, training_data, scored), encoding="utf-8")

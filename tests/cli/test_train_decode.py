@@ -151,15 +151,23 @@ def test_python_takes_arrays_and_refuses_what_is_no_recording(digits: Path, mode
 
 
 def test_bundle_adds_a_card_with_the_results(s2s_cli: Cli, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "score.txt").write_text("%WER 12.00 [ 3 / 25, 1 ins, 1 del, 1 sub ]\n")
-    results = ("--results", tmp_path / "score.txt")
+    results = []
+    for name, rate in (("dev", "12.00"), ("test", "13.00")):
+        (tmp_path / name).write_text(f"%WER {rate} [ 3 / 25, 1 ins, 1 del, 1 sub ]\n")
+        results += ["--results", f"{name}, joint={tmp_path / name}"]
     code, _, err = s2s_cli("bundle", model, "--out", tmp_path / "given", "--title", "Digits", *results)
     assert code == 0, err
     card = (tmp_path / "given" / "README.md").read_text()
     assert card.startswith("# Digits\n")
+    assert "### dev, joint" in card
     assert "%WER 12.00" in card
+    assert "### test, joint" in card
+    assert "%WER 13.00" in card
     s2s.load(tmp_path / "given")
     assert not list((tmp_path / "given").rglob("*.pt"))
+    code, _, err = s2s_cli("bundle", model, "--out", tmp_path / "other", "--results", "dev=/nowhere")
+    assert code == 1
+    assert "--results dev=/nowhere: expected NAME=FILE" in err
 
 
 def test_info_describes_installation_training_and_bundle(s2s_cli: Cli, trained: Path, model: Path) -> None:
