@@ -12,13 +12,10 @@ def info(
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Bundle or training folder.")] = None,
 ) -> None:
     """Describe a bundle or a training folder; without one, what is installed and which kernels are used."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for key, value in (installed() if folder is None else described(folder)).items():
-        table.add_row(f"[bold]{key}[/bold]", value)
-    Console(soft_wrap=True).print(table)
+    facts = installed() if folder is None else described(folder)
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        print(f"{key:<{width}}  {value}")
 
 
 def installed() -> dict[str, str]:
