@@ -18,7 +18,7 @@ demo: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" egs/fsdd/asr/demo.sh
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/pytest
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

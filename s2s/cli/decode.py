@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from s2s.cli.train import ConfigDir
-
-if TYPE_CHECKING:
-    from s2s.decoding.config import DecodingConfig
-
-
-def load_decoding(overrides: list[str], config_dir: Path | None = None, name: str = "decode") -> DecodingConfig:
-    """The decoding config that `overrides` ask for."""
-    from s2s.conf import compose, to_dataclass
-    from s2s.decoding.config import DecodingConfig
-
-    @dataclass(frozen=True)
-    class Schema:
-        decoding: DecodingConfig = field(default_factory=DecodingConfig)
-
-    Schema.__annotations__["decoding"] = DecodingConfig  # a string otherwise, and out of Hydra's sight
-    config: DecodingConfig = to_dataclass(compose(name, Schema, overrides, config_dir)).decoding
-    return config
 
 
 def decode(
@@ -60,10 +42,11 @@ def decode(
     from s2s.data.dataset import SpeechDataset
     from s2s.data.loader import DataConfig, evaluation_batches
     from s2s.data.validate import drop
+    from s2s.decoding.config import load_decoding_config
     from s2s.files import replacing
     from s2s.scoring.transcripts import write_transcripts
 
-    decoding = load_decoding(overrides or [], config_dir)
+    decoding = load_decoding_config(overrides or [], config_dir)
     transcriber = load(model, decoding, check_device(device))
     corpus = load_corpus(data)
     cuts, left_out = drop(corpus, [p for p in corpus.problems if p.kind != "no_text"], skip or [])

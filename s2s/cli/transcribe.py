@@ -23,11 +23,12 @@ def transcribe(
     A file that cannot be read is named on standard error and the others go on; the exit code is then 1.
     """
     from s2s.api import load
-    from s2s.cli.decode import check_device, load_decoding
+    from s2s.cli.decode import check_device
+    from s2s.decoding.config import load_decoding_config
     from s2s.errors import UserError
 
     overrides = [f"decoding={decoding}"] + ([f"decoding.beam_size={beam_size}"] if beam_size else [])
-    transcriber = load(model, load_decoding(overrides), check_device(device))
+    transcriber = load(model, load_decoding_config(overrides), check_device(device))
     failed = False
     for file in files:
         try:

@@ -19,7 +19,8 @@ HERE = Path(__file__).parent
 def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> DictConfig:
     """The config `name` from `config_dir` (default: those s2s ships), typed by the dataclass `schema`, with overrides.
 
-    A config in `config_dir` may start from any that s2s ships (`defaults: [train, _self_]`). Raises UserError that
+    A config in `config_dir` may start from any that s2s ships (`defaults: [train, _self_]`), and those s2s ships may
+    take parts from there (`model=mine` for model/mine.yaml). Raises UserError that
     names the key and the nearest one that exists.
     """
     from hydra import compose as hydra_compose
@@ -29,9 +30,12 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    folder = Path(config_dir).resolve() if config_dir else HERE
-    if not folder.is_dir():
+    own = Path(config_dir).resolve() if config_dir else HERE
+    if not own.is_dir():
         raise UserError(f"--config-dir {config_dir}: no such folder")
+    shipped = (HERE / f"{name}.yaml").is_file() and not (own / f"{name}.yaml").is_file()
+    folder = HERE if shipped else own
+    search = f"hydra.searchpath=[file://{own},pkg://s2s.conf]"
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise UserError(f"'{override}': expected an override of the form key=value")
@@ -39,11 +43,11 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
         try:
-            return hydra_compose(name, overrides=["hydra.searchpath=[pkg://s2s.conf]", *overrides])
+            return hydra_compose(name, overrides=[search, *overrides])
         except (HydraException, OmegaConfBaseException) as error:
             keys: list[str] = []
             with contextlib.suppress(HydraException, OmegaConfBaseException):  # the config itself may be broken
-                keys = _keys(hydra_compose(name, overrides=["hydra.searchpath=[pkg://s2s.conf]"]))
+                keys = _keys(hydra_compose(name, overrides=[search]))
             raise UserError(_explain(name, error, keys, folder)) from error
 
 

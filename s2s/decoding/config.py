@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from s2s.conf import compose, to_dataclass
 from s2s.decoding.beam import BeamSearch
 from s2s.decoding.ctc import CTCGreedySearch
 from s2s.decoding.ctc_prefix import CTCPrefixScorer
@@ -32,6 +35,19 @@ class DecodingConfig:
     nbest: int = 1
     max_length_ratio: float = 1.0
     max_batch_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """The root of the config that `s2s decode` and `s2s transcribe` compose."""
+
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+def load_decoding_config(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> DecodingConfig:
+    """The decoding that `overrides` such as "decoding=ctc_greedy" ask for; UserError names a bad key or value."""
+    config: DecodeConfig = to_dataclass(compose("decode", DecodeConfig, overrides, config_dir))
+    return config.decoding
 
 
 def build_search(config: DecodingConfig, model: HybridModel) -> Search:

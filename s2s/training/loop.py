@@ -79,10 +79,10 @@ class Trainer:
             weight_decay=config.optim.weight_decay,
             fused=True,
         )
-        if resumed is not None:
-            optimizer.load_state_dict(resumed[0])
-            self.fabric.strategy.precision.load_state_dict(resumed[1])
         self.model, self.optimizer = self.fabric.setup(self.bundle.model, optimizer)
+        if resumed is not None:  # after the set-up, so that the optimiser's state follows the weights to their device
+            self.optimizer.load_state_dict(resumed[0])
+            self.fabric.strategy.precision.load_state_dict(resumed[1])
 
     def run(self) -> None:
         """Train to the end; Ctrl-C or SIGTERM saves and raises TrainingInterrupt."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from s2s.conf import compose, to_dataclass
+from s2s.decoding.config import load_decoding_config
 from s2s.errors import UserError
 from s2s.tokenizers.load import train_tokenizer
 from s2s.training.config import TrainConfig, load_train_config, show
@@ -33,6 +34,13 @@ def test_a_config_of_ones_own_starts_from_those_of_s2s(tokenizer: str, tmp_path:
     assert config.optim.learning_rate == 0.25
     assert config.optim.warmup_steps == 7
     assert config.model["encoder"]["num_layers"] == 4
+
+
+def test_a_shipped_config_takes_parts_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "decoding").mkdir(parents=True)
+    (tmp_path / "conf" / "decoding" / "narrow.yaml").write_text("search: beam\nbeam_size: 2\n")
+    assert load_decoding_config(["decoding=narrow"], tmp_path / "conf").beam_size == 2
+    assert load_decoding_config(["decoding=attention_greedy"], tmp_path / "conf").beam_size == 1
 
 
 def test_the_config_shown_is_the_whole_config(tokenizer: str) -> None:

@@ -173,7 +173,8 @@ def test_the_options_are_a_schema() -> None:
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 from s2s.audio.fbank import Fbank, FbankConfig
 from s2s.data.corpus import load_corpus
 from s2s.data.dataset import SpeechDataset

@@ -133,6 +133,13 @@ def test_accumulated_batches_give_the_gradients_of_one_batch_as_large(tiny: list
         torch.testing.assert_close(moment, other[number], rtol=1e-3, atol=1e-6)
 
 
+def test_mixed_precision_trains_and_keeps_full_precision_weights(tiny: list[str], tmp_path: Path) -> None:
+    train(tmp_path, [*tiny, "training.precision=bf16-mixed"])
+    records = metrics(tmp_path)
+    assert records[-1]["train_loss"] < records[0]["train_loss"]
+    assert all(tensor.dtype == torch.float32 for tensor in final_weights(tmp_path).values())
+
+
 def test_only_the_best_checkpoints_are_kept(tiny: list[str], tmp_path: Path) -> None:
     train(tmp_path, [*tiny, "training.keep_best=1"])
     records = metrics(tmp_path)
