@@ -25,7 +25,7 @@ from s2s.files import replacing
 from s2s.models.bundle import read_config
 from s2s.models.hybrid import HybridLoss
 from s2s.training.checkpoint import Progress, latest_training, load_training, save_training
-from s2s.training.config import TrainConfig, plain, show
+from s2s.training.config import LoopConfig, TrainConfig, plain, show
 from s2s.training.curves import draw_curves, read_metrics, write_metrics
 from s2s.training.prepare import make_bundle, set_feature_statistics, training_cuts
 from s2s.training.schedule import learning_rate_factor
@@ -48,11 +48,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, say: Callable[[str], None] = print) -> None:
         self.config, self.loop = config, config.training
         self.folder = Path(config.exp_dir)
-        self.fabric = Fabric(
-            accelerator=self.loop.accelerator,
-            devices=self.loop.devices,
-            precision=self.loop.precision,  # type: ignore[arg-type]
-        )
+        self.fabric = _fabric(self.loop)
         self.fabric.launch()
         self.say = say = say if self.fabric.is_global_zero else _say_nothing
         self.bundle = make_bundle(config)
@@ -306,6 +302,16 @@ class Trainer:
         self.records = read_metrics(self.folder / "metrics.jsonl")[: self.at.epoch]
         self.say(f"resuming from {saved}: epoch {self.at.epoch + 1}, batch {self.at.batches + 1}")
         return optimizer, scaler
+
+
+def _fabric(loop: LoopConfig) -> Fabric:
+    try:
+        return Fabric(accelerator=loop.accelerator, devices=loop.devices, precision=loop.precision)  # type: ignore[arg-type]
+    except Exception as error:  # each accelerator has its own kind
+        raise UserError(
+            f"training.accelerator={loop.accelerator}, training.devices={loop.devices}, training.precision="
+            f"{loop.precision}: {str(error).splitlines()[0]} `s2s info` lists this machine's devices"
+        ) from error
 
 
 def _say_nothing(text: str) -> None:

@@ -48,6 +48,7 @@ def test_train_shows_its_config_and_trains(s2s_cli: Cli, tiny: list[str], tmp_pa
         (["data.train=[/nowhere]"], "s2s: error: /nowhere: not there"),
         (["training.max_epoch=3"], "Did you mean 'training.max_epochs'"),
         (["model.encoder.num_heads=3"], "model_dim=16 does not divide into num_heads=3"),
+        (["training.accelerator=abacus"], "training.accelerator=abacus, training.devices=1"),
         (["data.min_duration=99", "data.max_duration=100"], "no utterances left"),
     ],
 )
