@@ -33,7 +33,7 @@ def train(
     """
     from s2s.training.config import load_train_config, show
 
-    config = load_train_config(config_name, overrides or [], config_dir)
+    config = load_train_config(config_name, overrides or [], config_dir, read_tokenizer=not show_config)
     if show_config:
         print(show(config), end="")
         return

@@ -72,14 +72,18 @@ class TrainConfig:
 
 
 def load_train_config(
-    name: str = "train", overrides: Sequence[str] = (), config_dir: str | Path | None = None
+    name: str = "train",
+    overrides: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+    read_tokenizer: bool = True,
 ) -> TrainConfig:
-    """The config that `s2s train` runs, its vocabulary size read off the tokenizer.
+    """The config that `s2s train` runs, its vocabulary size read off the tokenizer unless it is only to be looked at.
 
     Raises UserError that names a bad key or value.
     """
     composed = compose(name, TrainConfig, overrides, config_dir)
-    composed.vocab_size = load_tokenizer(composed.tokenizer).vocab_size
+    if read_tokenizer:
+        composed.vocab_size = load_tokenizer(composed.tokenizer).vocab_size
     config: TrainConfig = to_dataclass(composed)
     check_schedule(config.optim.schedule)
     precisions = ("32-true", "bf16-mixed", "16-mixed")

@@ -11,7 +11,7 @@ from s2s.audio.fbank import Fbank
 from s2s.audio.normalise import FeatureStatistics, GlobalNormalise
 from s2s.data.corpus import load_corpus
 from s2s.data.dataset import SpeechDataset
-from s2s.data.validate import ctc_problems, drop, duration_limit_problems
+from s2s.data.validate import ctc_problems, drop, duration_limit_problems, validate
 from s2s.errors import UserError
 from s2s.models.build import build
 from s2s.models.bundle import Bundle
@@ -50,7 +50,7 @@ def training_cuts(
         return int(bundle.model.encoder.output_lengths(torch.tensor([frames])))
 
     problems = [
-        *corpus.problems,
+        *validate(corpus, read_audio=False, require_text=True),
         *duration_limit_problems(corpus.cuts, config.data.min_duration, config.data.max_duration),
         *ctc_problems(corpus.cuts, bundle.tokenizer, encoder_frames),
     ]

@@ -34,6 +34,7 @@ def test_train_shows_its_config_and_trains(s2s_cli: Cli, tiny: list[str], tmp_pa
     code, out, _ = s2s_cli("train", "--show-config", f"exp_dir={tmp_path}", *tiny)
     assert code == 0
     assert "max_epochs: 3" in out
+    assert s2s_cli("train", "--show-config", "tokenizer=/nowhere")[0] == 0  # to look, one needs no data
     code, out, err = s2s_cli("train", f"exp_dir={tmp_path}", *tiny, "training.max_epochs=1")
     assert code == 0, err
     assert "epoch 1/1: train loss" in out

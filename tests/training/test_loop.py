@@ -194,6 +194,10 @@ def test_problems_in_the_data_stop_training_or_are_skipped_aloud(digits: Path, t
         file.write("zz-gone /nowhere/gone.flac\n")
     with (bad / "text").open("a") as file:
         file.write("zz-gone one\n")
+    (tmp_path / "silent").mkdir()
+    (tmp_path / "silent" / "wav.scp").write_text((digits / "dev" / "wav.scp").read_text())
+    with pytest.raises(UserError, match=r"(?s)wav\.scp:1: .*\[no_text\]"):
+        train(tmp_path / "exp", [*tiny, f"data.valid=[{tmp_path / 'silent'}]"])
     override = f"data.train=[{bad}]"
     with pytest.raises(UserError, match=r"(?s)wav\.scp:49.*zz-gone.*data\.skip=\["):
         train(tmp_path / "exp", [*tiny, override])
