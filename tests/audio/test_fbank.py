@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from s2s import optional
 from s2s.audio.fbank import WINDOWS, Fbank, FbankConfig
 from s2s.errors import UserError
 
@@ -60,6 +61,19 @@ def test_equals_kaldi_on_digits_at_8_khz(digits: list[Tensor], snip_edges: bool)
 def test_equals_kaldi_on_speech_at_16_khz(speech: list[Tensor], snip_edges: bool) -> None:
     for samples in speech:
         assert_equals_kaldi(samples, FbankConfig(snip_edges=snip_edges))
+
+
+def test_equals_torchaudio_where_that_loads(speech: list[Tensor]) -> None:
+    torchaudio, why = optional.torchaudio()
+    if torchaudio is None:
+        pytest.skip(f"torchaudio {why}")
+    from torchaudio.compliance.kaldi import fbank
+
+    for samples in speech:
+        expected = fbank(samples[None] * 32768, num_mel_bins=80, dither=0.0, energy_floor=0.0)
+        ours = alone(Fbank(FbankConfig()), samples)
+        resolved = ours > ours.amax(dim=1, keepdim=True) - 18  # below, float32 rounds both
+        assert (ours - expected).abs()[resolved].max() < 2e-3
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
