@@ -40,7 +40,7 @@ data_root=${S2S_DATA:-} data=${data:-data} exp=${exp:-exp} config=${config:-trai
 tokenizer_kind=${tokenizer_kind:-unigram} vocab_size=${vocab_size:-500} tests=${tests:-test}
 decodings=${decodings:-ctc_greedy attention_greedy joint} data_options=${data_options:-}
 title=${title:-Speech recognition model} corpus=${corpus:-not stated}
-train_overrides=() decode_overrides=()
+train_overrides=() decode_overrides=() # expanded as ${x[@]+...}: before bash 4.4 an empty one is unset
 
 while [ $# -gt 0 ]; do
     case $1 in
@@ -90,7 +90,8 @@ train() {
     if [ "$ngpu" -gt 0 ]; then devices=("training.accelerator=gpu" "training.devices=$ngpu"); fi
     if $force; then rm -rf "$exp/train"; fi
     s2s train --config-dir conf --config-name "$config" exp_dir="$exp/train" tokenizer="$data/tokenizer" \
-        data.train="[$data/train]" data.valid="[$data/dev]" data.num_workers="$nj" "${devices[@]}" "${train_overrides[@]}"
+        data.train="[$data/train]" data.valid="[$data/dev]" data.num_workers="$nj" "${devices[@]}" \
+        ${train_overrides[@]+"${train_overrides[@]}"}
 }
 
 average() { s2s average "$exp/train" --out "$exp/averaged"; }
@@ -101,7 +102,7 @@ decode() {
     for test in $tests; do
         for mode in $decodings; do
             s2s decode --model "$exp/averaged" --data "$data/$test" --out "$exp/decode/$test/$mode" --device "$device" \
-                --num-workers "$nj" "decoding=$mode" "${decode_overrides[@]}"
+                --num-workers "$nj" "decoding=$mode" ${decode_overrides[@]+"${decode_overrides[@]}"}
         done
     done
 }

@@ -85,6 +85,7 @@ def test_help_names_every_stage_and_option(tree: Path) -> None:
         (["--stage"], "--stage needs a value"),
         (["--stage", "two"], "--stage two: expected a whole number"),
         (["--split", "other"], "expected official or unseen"),
+        (["--stage", "0", "--split"], "expected official or unseen"),
     ],
 )
 def test_a_wrong_option_is_named(tree: Path, options: list[str], message: str) -> None:
@@ -105,7 +106,7 @@ def test_a_failing_stage_stops_the_recipe_and_is_not_marked_done(tree: Path, tmp
 def test_digit_strings_are_the_same_everywhere(tree: Path, data_root: Path) -> None:
     recipe = tree / "egs/fsdd/asr"
     for split in ("official", "unseen"):
-        done = run(recipe / "run.sh", "--split", split, "--stop-stage", "0", "--data-root", str(data_root))
+        done = run(recipe / "run.sh", "--stop-stage", "0", "--data-root", str(data_root), "--split", split)
         assert done.returncode == 0, done.stderr  # it compares its strings with the checksums it ships
         clips = {part: speakers_and_clips(recipe / f"data/{split}/{part}") for part in ("train", "dev", "test")}
         assert not clips["train"] & clips["test"]
