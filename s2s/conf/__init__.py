@@ -23,6 +23,7 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
     take parts from there (`model=mine` for model/mine.yaml). Raises UserError that
     names the key and the nearest one that exists.
     """
+    import yaml
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.config_store import ConfigStore
@@ -44,8 +45,12 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
         try:
             return hydra_compose(name, overrides=[search, *overrides])
+        except yaml.YAMLError as error:
+            where = getattr(error, "problem_mark", None)
+            place = f"{where.name}:{where.line + 1}" if where else f"{folder / name}.yaml"
+            raise UserError(f"{place}: not readable as YAML: {getattr(error, 'problem', error)}") from error
         except (HydraException, OmegaConfBaseException) as error:
-            keys: list[str] = []
+            keys = _keys(_writable(schema))
             with contextlib.suppress(HydraException, OmegaConfBaseException):  # the config itself may be broken
                 keys = _keys(hydra_compose(name, overrides=[search]))
             raise UserError(_explain(name, error, keys, folder)) from error
@@ -99,7 +104,7 @@ def _one_line(error: Exception) -> str:
 
 def _explain(name: str, error: Exception, keys: list[str], folder: Path) -> str:
     text = str(error)
-    unknown = re.search(r"Could not override '([^']+)'", text)
+    unknown = re.search(r"Could not override '([^']+)'", text) or re.search(r"not in '\w+'\s+full_key: (\S+)", text)
     if unknown and unknown.group(1) not in keys:
         key = unknown.group(1)
         parent, _, leaf = key.rpartition(".")

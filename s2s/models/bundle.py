@@ -65,7 +65,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML: {error}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict) or "features" not in config:
+    if not isinstance(config, dict) or any(not isinstance(config.get(key), dict) for key in ("model", "features")):
         raise UserError(f"{path}: expected the keys `features` and `model`; the file is not a bundle's config")
     return config
 
@@ -105,5 +105,8 @@ def load_bundle(folder: str | os.PathLike[str], device: str | torch.device = "cp
             f"{folder}: the tokenizer has {tokenizer.vocab_size} pieces but the model {model.vocab_size} outputs; "
             "they come from different trainings"
         )
-    fbank = Fbank(FbankConfig(**config["features"])).eval()  # in training it may dither
+    try:
+        fbank = Fbank(FbankConfig(**config["features"])).eval()  # in training it may dither
+    except TypeError as error:
+        raise UserError(f"{path}: features: a value is of the wrong kind ({error}); restore the file") from error
     return Bundle(model.eval().to(device), tokenizer, fbank, config["model"])

@@ -84,6 +84,25 @@ def test_a_config_that_does_not_exist_is_named_with_those_that_do(tokenizer: str
         load_train_config("mine", [tokenizer], tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim: [\n", r"mine\.yaml:2: not readable as YAML"),
+        ("defaults: [train, _self_]\noptim: {learning_rat: 1}\n", r"optim\.learning_rat: .* 'optim\.learning_rate'"),
+        ("defaults: [train, nosuch, _self_]\n", r"Could not load 'nosuch'"),
+        (
+            "defaults: [train, _self_]\noptim: {learning_rate: fast}\n",
+            r"(?s)learning_rate.*'fast'|'fast'.*learning_rate",
+        ),
+    ],
+)
+def test_a_mistake_in_ones_own_config_is_one_error(tokenizer: str, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_train_config("mine", [tokenizer], tmp_path / "conf")
+
+
 def test_composing_twice_gives_the_same(tokenizer: str) -> None:
     first = to_dataclass(compose("train", TrainConfig, [tokenizer]))
     assert first == to_dataclass(compose("train", TrainConfig, [tokenizer]))

@@ -74,6 +74,11 @@ def broken(saved: Path, how: str) -> None:
     elif how == "unknown feature":
         config["features"]["num_mels"] = 23
         (saved / "config.yaml").write_text(yaml.safe_dump(config))
+    elif how == "no features":
+        (saved / "config.yaml").write_text(yaml.safe_dump({**config, "features": 3}))
+    elif how == "wrong feature":
+        config["features"]["sampling_rate"] = "fast"
+        (saved / "config.yaml").write_text(yaml.safe_dump(config))
     elif how == "outside class":
         config["model"]["encoder"]["_target_"] = "subprocess.Popen"
         (saved / "config.yaml").write_text(yaml.safe_dump(config))
@@ -91,6 +96,8 @@ def broken(saved: Path, how: str) -> None:
         ("no tokenizer", r"tokenizer"),
         ("other tokenizer", r"the tokenizer has 16 pieces but the model"),
         ("unknown feature", r"features\.num_mels: no such key\. Did you mean 'num_mel_bins'"),
+        ("no features", r"config\.yaml: expected the keys `features` and `model`"),
+        ("wrong feature", r"config\.yaml: features: a value is of the wrong kind"),
         ("outside class", r"model\.encoder\._target_: 'subprocess\.Popen' is not inside s2s"),
     ],
 )
