@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from s2s.conf import compose, to_dataclass
-from s2s.decoding.beam import BeamSearch
+from s2s.decoding.beam import Beam
 from s2s.decoding.ctc import CTCGreedySearch
 from s2s.decoding.ctc_prefix import CTCPrefixScorer
+from s2s.decoding.engine import LabelSearch
 from s2s.decoding.hypothesis import Search
+from s2s.decoding.limits import Limits
 from s2s.decoding.scorers import CandidateScorer, DecoderScorer, LengthBonus, Scorer
 from s2s.errors import UserError, nearest
 from s2s.models.hybrid import HybridModel
@@ -62,16 +64,16 @@ def build_search(config: DecodingConfig, model: HybridModel) -> Search:
         raise UserError(f"decoding.ctc_weight={config.ctc_weight}: expected a number from 0 to 1")
     scorers: dict[str, tuple[Scorer | CandidateScorer, float]] = {
         "attention": (DecoderScorer(model.decoder), 1.0 - config.ctc_weight),
-        "ctc": (CTCPrefixScorer(model.ctc, model.eos_id), config.ctc_weight),
+        "ctc": (CTCPrefixScorer(model.ctc, model.bos_id, model.eos_id), config.ctc_weight),
         "length": (LengthBonus(model.vocab_size, model.eos_id), config.length_bonus),
     }
-    return BeamSearch(
+    return LabelSearch(
         scorers,
+        Beam(config.beam_size),
         vocab_size=model.vocab_size,
         bos_id=model.bos_id,
         eos_id=model.eos_id,
         forbidden_ids=(model.blank_id, model.bos_id),
-        beam_size=config.beam_size,
         nbest=config.nbest,
-        max_length_ratio=config.max_length_ratio,
+        limits=Limits(config.max_length_ratio),
     )

@@ -5,16 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from torch import Tensor
+
+from s2s.errors import UserError
 from s2s.models.memory import Memory
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Tokens without bos and eos, their score (higher is better, natural log) and what each scorer gave, unweighted."""
+    """Tokens without bos and eos, their score (higher is better, natural log) and what each scorer gave, unweighted.
+
+    On request: `frames`, the first encoder frame of each token and the one past its last, and `attention` (U,T), what the
+    decoder looked at for each token, the mean of its layers and heads.
+    """
 
     tokens: list[int]
     score: float
     scores: dict[str, float] = field(default_factory=dict)
+    frames: list[tuple[int, int]] | None = None
+    attention: Tensor | None = None
+
+
+class UtteranceError(UserError):
+    """What is wrong with one utterance of a search, by its number from 0 in order of arrival."""
+
+    def __init__(self, utterance: int, problem: str) -> None:
+        super().__init__(f"utterance {utterance + 1} of the batch: {problem}")
+        self.utterance, self.problem = utterance, problem
 
 
 class Search(Protocol):

@@ -1,7 +1,8 @@
 """The contracts of what a search adds up, and the scorers too small for a file of their own.
 
-N = B*K rows, the K hypotheses of one utterance adjacent. A scorer keeps what it needs in a state; scores are natural logs
-of one more token, so that their sum over a hypothesis, eos included, is the score of the whole.
+N = B*K rows, the K hypotheses of one utterance adjacent; rows of one batch may be at different lengths. A scorer keeps what
+it needs in a state. Scores are natural logs of one more token, so that their sum over a hypothesis, eos included, is the
+score of the whole; -inf forbids a token.
 """
 
 from __future__ import annotations
@@ -9,82 +10,103 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from s2s.models.memory import Decoder, Memory
 
 
-class Scorer(Protocol):
-    """Scores every token of the vocabulary as the next one of each hypothesis."""
+class State(Protocol):
+    """What every scorer can do with its state."""
 
     @property
     def max_gain(self) -> float:
-        """The most that one more token can add to a score: 0 for log-probabilities."""
+        """The most that one more token can add to a score: 0 for log-probabilities, inf where there is no bound."""
         ...
 
-    def start(self, memory: Memory, beam_size: int, max_length: int) -> Any:
-        """State of N rows, for hypotheses of at most `max_length` tokens."""
+    def start(self, memory: Memory, beam_size: int) -> Any:
+        """State of N = B * beam_size empty hypotheses."""
         ...
 
-    def score(self, tokens: Tensor, state: Any) -> Tensor:
-        """Last tokens (N,) -> scores (N,V); the state advances in place."""
+    def select(self, state: Any, parents: Tensor, utterances: Tensor | None = None) -> Any:
+        """Make row n continue from row `parents[n]`, a row of the same utterance.
+
+        Where utterances leave, `utterances` (B') names those that stay and `parents` (N') has rows for them only.
+        """
         ...
 
-    def select(self, state: Any, parents: Tensor) -> Any:
-        """Make row n continue from row `parents[n]`, a row of the same utterance."""
+    def join(self, state: Any, other: Any) -> Any:
+        """The utterances of `other` behind those of `state`."""
         ...
 
 
 @runtime_checkable
-class CandidateScorer(Protocol):
+class Scorer(State, Protocol):
+    """Scores every token of the vocabulary as the next one of each hypothesis."""
+
+    def score(self, tokens: Tensor, state: Any) -> Tensor:
+        """Last tokens (N,), bos at first -> scores (N,V); the state advances in place.
+
+        A token of -1 leaves its row as it was, and what is returned for that row means nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class CandidateScorer(State, Protocol):
     """Scores only C candidate tokens of each hypothesis, where the whole vocabulary would be too dear."""
 
-    @property
-    def max_gain(self) -> float: ...
+    def score_candidates(self, tokens: Tensor, candidates: Tensor, state: Any) -> Tensor:
+        """Last tokens (N,), bos at first, candidates (N,C) -> scores (N,C); the state advances in place.
 
-    def start(self, memory: Memory, beam_size: int, max_length: int) -> Any: ...
-
-    def score_candidates(self, candidates: Tensor, state: Any) -> Tensor:
-        """candidates (N,C) -> scores (N,C)"""
+        A token of -1 leaves its row as it was.
+        """
         ...
 
-    def select_candidates(self, state: Any, parents: Tensor, choices: Tensor) -> Any:
-        """Make row n row `parents[n]` extended by its candidate number `choices[n]`."""
-        ...
+
+class RowState:
+    """`select` and `join` of a scorer whose state is one tensor with rows first."""
+
+    def select(self, state: Tensor, parents: Tensor, utterances: Tensor | None = None) -> Tensor:
+        return state.index_select(0, parents)
+
+    def join(self, state: Tensor, other: Tensor) -> Tensor:
+        return torch.cat((state, other))
 
 
 @dataclass(frozen=True)
 class DecoderScorer:
-    """The log-probabilities of an autoregressive decoder."""
+    """The log-probabilities of an autoregressive decoder; of a language model too, which does not look at the memory."""
 
     decoder: Decoder
+    need_attention: bool = False
     max_gain: float = 0.0
 
-    def start(self, memory: Memory, beam_size: int, max_length: int) -> Any:
-        return self.decoder.start(memory, beam_size, max_length)
+    def start(self, memory: Memory, beam_size: int) -> Any:
+        return self.decoder.start(memory, beam_size, self.need_attention)
 
     def score(self, tokens: Tensor, state: Any) -> Tensor:
         return self.decoder.step(tokens, state)[0]
 
-    def select(self, state: Any, parents: Tensor) -> Any:
-        return self.decoder.select(state, parents)
+    def select(self, state: Any, parents: Tensor, utterances: Tensor | None = None) -> Any:
+        return self.decoder.select(state, parents, utterances)
+
+    def join(self, state: Any, other: Any) -> Any:
+        return self.decoder.join(state, other)
 
 
 @dataclass(frozen=True)
-class LengthBonus:
+class LengthBonus(RowState):
     """One for every token but eos, so that its weight is the reward of a longer hypothesis."""
 
     vocab_size: int
     eos_id: int
     max_gain: float = 1.0
 
-    def start(self, memory: Memory, beam_size: int, max_length: int) -> Tensor:
+    def start(self, memory: Memory, beam_size: int) -> Tensor:
         bonus = memory.states.new_ones(memory.states.size(0) * beam_size, self.vocab_size)
         bonus[:, self.eos_id] = 0.0
         return bonus
 
     def score(self, tokens: Tensor, state: Tensor) -> Tensor:
-        return state
-
-    def select(self, state: Tensor, parents: Tensor) -> Tensor:
         return state

@@ -15,6 +15,12 @@ class Memory:
     states: Tensor
     lengths: Tensor
 
+    def rows(self, start: int, stop: int) -> Memory:
+        """The utterances from `start` to before `stop`, without frames that are padding for all of them."""
+        lengths = self.lengths[start:stop]
+        size = int(lengths.max()) if len(lengths) else 0
+        return Memory(self.states[start:stop, :size], lengths)
+
 
 class Encoder(Protocol):
     """Anything that turns source frames into a memory."""
@@ -42,17 +48,31 @@ class Decoder(Protocol[State]):
     vocab_size: int
 
     def __call__(self, memory: Memory, tokens: Tensor) -> Tensor:
-        """Memory of B utterances, tokens (B,U) from bos on -> log-probabilities (B,U,V) of each next token."""
+        """Memory of B utterances, tokens (N,U) from bos on, N a multiple of B, rows of an utterance adjacent ->
+        log-probabilities (N,U,V) of each next token."""
         ...
 
-    def start(self, memory: Memory, beam_size: int, max_length: int) -> State:
-        """State of N = B * beam_size rows, the hypotheses of one utterance adjacent, for at most `max_length` steps."""
+    def start(self, memory: Memory, beam_size: int, need_attention: bool = False) -> State:
+        """State of N = B * beam_size rows, the hypotheses of one utterance adjacent.
+
+        Where `need_attention`, the state's `attention` is that of the last step, (B,K,T).
+        """
         ...
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Last tokens (N,) -> log-probabilities (N,V) of the next, and the state advanced in place."""
+        """Last tokens (N,) -> log-probabilities (N,V) of the next, and the state advanced in place.
+
+        A token of -1 leaves its row as it was, and what is returned for that row means nothing.
+        """
         ...
 
-    def select(self, state: State, parents: Tensor) -> State:
-        """Make row n continue from row `parents[n]` (N,), a row of the same utterance."""
+    def select(self, state: State, parents: Tensor, utterances: Tensor | None = None) -> State:
+        """Make row n continue from row `parents[n]`, a row of the same utterance.
+
+        Where utterances leave, `utterances` (B') names those that stay and `parents` (N') has rows for them only.
+        """
+        ...
+
+    def join(self, state: State, other: State) -> State:
+        """The utterances of `other` behind those of `state`."""
         ...

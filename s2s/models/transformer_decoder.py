@@ -1,30 +1,36 @@
-"""The Transformer decoder: parallel for training, a token at a time with preallocated caches for search."""
+"""The Transformer decoder: parallel for training, a token at a time for search."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from s2s.models.memory import Memory
+from s2s.nn.attention.cache import HypothesisCache
 from s2s.nn.attention.multi_head import MultiHeadAttention
 from s2s.nn.feed_forward import FeedForward
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import sinusoidal
+from s2s.nn.rows import join_rows
+
+KeysValues = tuple[Tensor, Tensor]
+Past = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass
 class TransformerDecoderState:
-    """Rows first; the memory's keys and values are held once per utterance, not per hypothesis."""
+    """The past of N = B*K hypotheses, and the memory's keys and values, once per utterance."""
 
-    self_keys: Tensor  # (N,L,H,U,d), filled up to `length`
-    self_values: Tensor  # (N,L,H,U,d)
+    past: HypothesisCache
     memory_keys: Tensor  # (B,L,H,T,d)
     memory_values: Tensor  # (B,L,H,T,d)
     memory_mask: Tensor  # (B,1,1,T) bool
-    length: int
+    need_attention: bool = False
+    attention: Tensor | None = None  # (B,K,T) of the last step, the mean of layers and heads, where asked for
 
 
 class TransformerDecoderLayer(nn.Module):
@@ -41,25 +47,20 @@ class TransformerDecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self,
-        x: Tensor,
-        memory_keys: Tensor,
-        memory_values: Tensor,
-        memory_mask: Tensor,
-        self_mask: Tensor | None = None,
-        past: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        """x (B,U,D), or (N,1,D) with `past`: keys and values (N,H,1..U,d) whose last entry is written here."""
+        self, x: Tensor, past: Past, memory: KeysValues, memory_mask: Tensor, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """x (A,U,D) over a memory of B utterances, A a multiple of B -> the same shape, weights (B,H,A/B*U,T) if needed.
+
+        `past` turns the keys and values of x into those to attend to and a mask.
+        """
         y = self.norm_self(x)
-        keys, values = self.self_attention.heads.keys_values(y)
-        if past is not None:
-            past[0][:, :, -1:], past[1][:, :, -1:] = keys, values
-            keys, values = past
-        x = x + self.dropout(self.self_attention(y, keys, values, self_mask)[0])
-        # The hypotheses of one utterance attend as the queries of one sequence: (N,1,D) -> (B,K,D).
-        y = self.norm_memory(x).view(memory_keys.size(0), -1, x.size(-1))
-        x = x + self.dropout(self.memory_attention(y, memory_keys, memory_values, memory_mask)[0]).view_as(x)
-        return x + self.feed_forward(self.norm_feed_forward(x))
+        keys, values, mask = past(*self.self_attention.heads.keys_values(y))
+        x = x + self.dropout(self.self_attention(y, keys, values, mask)[0])
+        # All rows of one utterance attend as the queries of one sequence, so its keys and values are read once.
+        y = self.norm_memory(x).view(memory_mask.size(0), -1, x.size(-1))
+        attended, weights = self.memory_attention(y, *memory, memory_mask, need_weights)
+        x = x + self.dropout(attended).view_as(x)
+        return x + self.feed_forward(self.norm_feed_forward(x)), weights
 
 
 class TransformerDecoder(nn.Module):
@@ -87,50 +88,81 @@ class TransformerDecoder(nn.Module):
         self.out = nn.Linear(model_dim, vocab_size)
         self.dropout = nn.Dropout(dropout)
 
-    def _embed(self, tokens: Tensor, first: int) -> Tensor:
-        """tokens (B,U), the first of them at position `first` -> (B,U,D)"""
+    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens (A,U), positions (A,U) or (U,) -> (A,U,D)"""
         x = self.embedding(tokens)
-        positions = torch.arange(first, first + tokens.size(1), device=tokens.device)
         return self.dropout(x * math.sqrt(x.size(-1)) + sinusoidal(positions, x.size(-1)).to(x.dtype))
 
-    def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
-        """tokens (B,U) from bos on -> log-probabilities (B,U,V) of each next token"""
-        x = self._embed(tokens, 0)
-        states = self.memory_projection(memory.states)
-        causal = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool, device=x.device).tril()
-        mask = valid_mask(memory.lengths, states.size(1))[:, None, None, :]
-        for layer in self.layers:
-            x = layer(x, *layer.memory_attention.heads.keys_values(states), mask, causal)
-        return self.out(self.norm(x)).log_softmax(dim=-1)
-
-    def start(self, memory: Memory, beam_size: int, max_length: int) -> TransformerDecoderState:
-        """State of N = B * beam_size rows, for at most `max_length` steps."""
+    def _memory(self, memory: Memory) -> tuple[list[KeysValues], Tensor]:
+        """Keys and values (B,H,T,d) of every layer, and the mask (B,1,1,T) of real frames."""
         states = self.memory_projection(memory.states)
         pairs = [layer.memory_attention.heads.keys_values(states) for layer in self.layers]
+        return pairs, valid_mask(memory.lengths, states.size(1))[:, None, None, :]
+
+    def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
+        """tokens (N,U) from bos on, N a multiple of B -> log-probabilities (N,U,V) of each next token"""
+        return self._parallel(memory, tokens, need_weights=False)[0]
+
+    def attention(self, memory: Memory, tokens: Tensor) -> Tensor:
+        """tokens (N,U) from bos on -> where each looked (N,U,T): the mean weights of all layers and heads."""
+        weights = self._parallel(memory, tokens, need_weights=True)[1]
+        return torch.stack(weights).mean(dim=(0, 2)).view(*tokens.shape, -1)
+
+    def _parallel(self, memory: Memory, tokens: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor]]:
+        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
+        causal = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool, device=x.device).tril()
+        pairs, mask = self._memory(memory)
+        all_weights = []
+        for layer, pair in zip(self.layers, pairs, strict=True):
+            x, weights = layer(x, lambda keys, values: (keys, values, causal), pair, mask, need_weights)
+            all_weights += [weights] if need_weights else []
+        return self.out(self.norm(x)).log_softmax(dim=-1), all_weights
+
+    def start(self, memory: Memory, beam_size: int, need_attention: bool = False) -> TransformerDecoderState:
+        """State of N = B * beam_size rows."""
+        pairs, mask = self._memory(memory)
         heads = self.layers[0].self_attention.heads
-        cache = (states.size(0) * beam_size, len(self.layers), heads.num_heads, max_length, heads.head_dim)
         return TransformerDecoderState(
-            self_keys=states.new_zeros(cache),
-            self_values=states.new_zeros(cache),
+            past=HypothesisCache.empty(pairs[0][0], beam_size, len(self.layers), heads.num_heads, heads.head_dim),
             memory_keys=torch.stack([keys for keys, _ in pairs], dim=1),
             memory_values=torch.stack([values for _, values in pairs], dim=1),
-            memory_mask=valid_mask(memory.lengths, states.size(1))[:, None, None, :],
-            length=0,
+            memory_mask=mask,
+            need_attention=need_attention,
         )
 
     def step(self, tokens: Tensor, state: TransformerDecoderState) -> tuple[Tensor, TransformerDecoderState]:
-        """Last tokens (N,) -> log-probabilities (N,V) of the next"""
-        x = self._embed(tokens.unsqueeze(1), state.length)  # (N,1,D)
-        stop = state.length + 1
+        """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""
+        past = state.past
+        grid = past.positions.shape
+        x = self._embed(tokens.clamp(min=0).view(grid), past.positions)  # (B,K,D)
+        mask = past.open()
+        total = None
         for i, layer in enumerate(self.layers):
-            past = state.self_keys[:, i, :, :stop], state.self_values[:, i, :, :stop]
-            x = layer(x, state.memory_keys[:, i], state.memory_values[:, i], state.memory_mask, past=past)
-        state.length = stop
-        return self.out(self.norm(x[:, 0])).log_softmax(dim=-1), state
 
-    def select(self, state: TransformerDecoderState, parents: Tensor) -> TransformerDecoderState:
-        """Make row n continue from row `parents[n]`, a row of the same utterance."""
-        for cache in (state.self_keys, state.self_values):
-            filled = cache[..., : state.length, :]
-            filled.copy_(filled.index_select(0, parents))
+            def append(keys: Tensor, values: Tensor, i: int = i) -> tuple[Tensor, Tensor, Tensor]:
+                return *past.write(i, keys, values), mask
+
+            memory = state.memory_keys[:, i], state.memory_values[:, i]
+            x, weights = layer(x, append, memory, state.memory_mask, state.need_attention)
+            if weights is not None:
+                total = weights.mean(dim=1) + (0.0 if total is None else total)
+        past.close(tokens.view(grid) >= 0)
+        state.attention = None if total is None else total / len(self.layers)
+        return self.out(self.norm(x)).log_softmax(dim=-1).flatten(0, 1), state
+
+    def select(
+        self, state: TransformerDecoderState, parents: Tensor, utterances: Tensor | None = None
+    ) -> TransformerDecoderState:
+        """Make row n continue from row `parents[n]`, of the same utterance; `utterances` are those that stay."""
+        state.past.select(parents, utterances)
+        if utterances is not None:
+            for name in ("memory_keys", "memory_values", "memory_mask"):
+                setattr(state, name, getattr(state, name).index_select(0, utterances))
+        return state
+
+    def join(self, state: TransformerDecoderState, other: TransformerDecoderState) -> TransformerDecoderState:
+        """The utterances of `other` behind those of `state`."""
+        state.past.join(other.past)
+        for name in ("memory_keys", "memory_values", "memory_mask"):
+            setattr(state, name, join_rows(getattr(state, name), getattr(other, name)))
         return state

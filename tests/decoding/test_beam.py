@@ -11,22 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import BLANK, BOS, EOS, toy_memory, toy_model, toy_source
 
-from s2s.decoding.beam import BeamSearch
+from s2s.decoding.beam import Beam
 from s2s.decoding.config import DecodingConfig, build_search
 from s2s.decoding.ctc_prefix import CTCPrefixScorer
+from s2s.decoding.engine import LabelSearch
+from s2s.decoding.limits import Limits
 from s2s.decoding.scorers import DecoderScorer, LengthBonus
 from s2s.errors import UserError
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
 
 
-def joint(model: HybridModel, ctc_weight: float = 0.3, bonus: float = 0.0, **options: object) -> BeamSearch:
-    return BeamSearch(
+def joint(
+    model: HybridModel, ctc_weight: float = 0.3, bonus: float = 0.0, beam_size: int = 10, **options: object
+) -> LabelSearch:
+    return LabelSearch(
         {
             "attention": (DecoderScorer(model.decoder), 1 - ctc_weight),
-            "ctc": (CTCPrefixScorer(model.ctc, EOS), ctc_weight),
+            "ctc": (CTCPrefixScorer(model.ctc, BOS, EOS), ctc_weight),
             "length": (LengthBonus(model.vocab_size, EOS), bonus),
         },
+        Beam(beam_size),
         model.vocab_size,
         BOS,
         EOS,
@@ -42,7 +47,11 @@ def true_scores(model: HybridModel, memory: Memory, b: int, tokens: tuple[int, .
     log_probs = model.decoder(alone, torch.tensor([[BOS, *tokens]]))[0]
     attention = sum(log_probs[i, token].item() for i, token in enumerate((*tokens, EOS)))
     ctc = -torch.nn.functional.ctc_loss(
-        model.ctc(alone)[0], torch.tensor(tokens, dtype=torch.long), length[0], torch.tensor(len(tokens)), reduction="sum"
+        model.ctc(alone)[0],
+        torch.tensor(tokens, dtype=torch.long),
+        length[0],
+        torch.tensor(len(tokens)),
+        reduction="sum",
     ).item()
     return {"attention": attention, "ctc": ctc, "length": float(len(tokens))}
 
@@ -58,8 +67,7 @@ def test_a_beam_as_wide_as_the_space_finds_the_best_hypotheses_with_their_true_s
     lengths: list[int], ctc_weight: float, bonus: float, seed: int
 ) -> None:
     model, memory = toy_model(6, seed), toy_memory(lengths, seed)
-    search = joint(model, ctc_weight, bonus, beam_size=5, nbest=5, num_candidates=6)
-    search.beam_size = 200  # wider than the vocabulary, which users are refused
+    search = joint(model, ctc_weight, bonus, beam_size=200, nbest=5, num_candidates=6)
     for b, found in enumerate(search(memory)):
         everything = {}
         for size in range(lengths[b] + 1):
@@ -133,7 +141,7 @@ def test_an_utterance_decodes_the_same_alone_and_in_any_batch(
 
 def test_no_hypothesis_is_longer_than_the_ratio_allows() -> None:
     model, memory = toy_model(8), toy_memory([10, 4])
-    search = joint(model, 0.0, bonus=100.0, beam_size=3, max_length_ratio=0.5)
+    search = joint(model, 0.0, bonus=100.0, beam_size=3, limits=Limits(max_length_ratio=0.5))
     assert [len(found[0].tokens) for found in search(memory)] == [5, 2]
 
 

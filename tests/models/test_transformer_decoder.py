@@ -20,7 +20,7 @@ def test_one_token_at_a_time_gives_the_numbers_of_all_at_once(lengths: list[int]
     model, memory = decoder(seed), toy_memory(lengths, seed)
     tokens = torch.randint(7, (len(lengths), size))
     expected = model(memory, tokens)
-    state = model.start(memory, 1, size)
+    state = model.start(memory, 1)
     for position in range(size):
         found, state = model.step(tokens[:, position], state)
         torch.testing.assert_close(found, expected[:, position])
@@ -28,7 +28,7 @@ def test_one_token_at_a_time_gives_the_numbers_of_all_at_once(lengths: list[int]
 
 def test_rows_that_change_parents_go_on_as_their_parents() -> None:
     model, memory = decoder(), toy_memory([5, 3])
-    state = model.start(memory, 2, 3)  # rows: utterance 0 twice, utterance 1 twice
+    state = model.start(memory, 2)  # rows: utterance 0 twice, utterance 1 twice
     first = torch.tensor([2, 2, 2, 2])
     model.step(first, state)
     second = torch.tensor([3, 4, 5, 6])

@@ -1,0 +1,48 @@
+"""Scores of whole hypotheses, by which long and short ones compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from s2s.errors import UserError
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Length normalisation and coverage penalty (Wu et al. 2016, "Google's neural machine translation system", eq. 14).
+
+    s(Y) = log P(Y) / lp(Y) + cp(Y), with lp(Y) = ((5 + |Y|) / 6)^α, |Y| the tokens with eos, and cp(Y) = β times the sum
+    over real frames of log min(1, the attention all tokens together paid to the frame). Both 0: s(Y) = log P(Y).
+    """
+
+    length_alpha: float = 0.0
+    coverage_beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("length_alpha", "coverage_beta"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}={getattr(self, name)}: expected 0 (off) or more, such as 0.2")
+
+    def final(self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, frames: Tensor) -> Tensor:
+        """s(Y) of log P(Y) (B,K), lengths (B,) without eos, attention so far (B,K,T), which frames are real (B,T)."""
+        if self.length_alpha:
+            scores = scores / self._length_penalty(lengths + 1).unsqueeze(1)
+        if coverage is not None:
+            penalty = coverage.clamp(max=1.0).log().masked_fill(~frames.unsqueeze(1), 0.0).sum(dim=-1)
+            scores = scores + self.coverage_beta * penalty
+        return scores
+
+    def bound(self, scores: Tensor, lengths: Tensor, max_lengths: Tensor, max_gain: float) -> Tensor:
+        """The most that a prefix of log P (B,) and `lengths` (B,) tokens can come to within `max_lengths` (B,)."""
+        if max_gain:
+            scores = scores + max_gain * (max_lengths - lengths + 1)  # as many tokens, and eos
+        if not self.length_alpha:
+            return scores
+        shortest, longest = self._length_penalty(lengths + 1), self._length_penalty(max_lengths + 1)
+        return scores / torch.where(scores > 0, shortest, longest)
+
+    def _length_penalty(self, lengths: Tensor) -> Tensor:
+        return ((5.0 + lengths) / 6.0) ** self.length_alpha
