@@ -11,12 +11,15 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 Cli = Callable[..., tuple[int, str, str]]
 
 settings.register_profile("seeded", deadline=None, derandomize=True)  # the same examples in every run
 settings.load_profile("seeded")
+
+torch.set_num_threads(1)  # toy models are too small to share out
 
 
 @pytest.fixture(scope="session")

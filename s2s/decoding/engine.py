@@ -122,7 +122,7 @@ class LabelSearch:
             parents = self._step(grid, states)
             steps += 1
             utterances = None
-            if grid.scores.is_cpu or steps % 8 == 0:  # elsewhere to look is to wait for the device
+            if steps % steps_between_looks(grid.scores) == 0:
                 finished = (grid.finished | grid.broken).tolist()
                 if any(finished):
                     leaving, staying = _numbers(finished, True, grid.index), _numbers(finished, False, grid.index)
@@ -270,6 +270,11 @@ class LabelSearch:
                     number, "no hypothesis within the limits is allowed; check the constraints and the lengths"
                 )
             yield number, hypotheses
+
+
+def steps_between_looks(tensor: Tensor) -> int:
+    """How often to see which utterances are finished: on an accelerator to look is to wait for it."""
+    return 1 if tensor.is_cpu else 8
 
 
 class _Waiting:

@@ -51,7 +51,8 @@ class Grid:
 
     def grow(self, slots: Tensor, tokens: Tensor, scores: Tensor, parts: Tensor) -> None:
         """Slot k continues what was in `slots` (B,K) by `tokens` (B,K), with new `scores` (B,K) and `parts` (B,K,S)."""
-        column = self.lengths[:, None, None].expand(-1, self.tokens.size(1), -1)
+        column = self.lengths.clamp(max=self.tokens.size(2) - 1)  # finished ones may go on until somebody looks
+        column = column[:, None, None].expand(-1, self.tokens.size(1), -1)
         self.tokens.scatter_(2, column, tokens.unsqueeze(-1))
         self.parents.scatter_(2, column, slots.unsqueeze(-1))
         self.last, self.scores, self.parts = tokens, scores, parts

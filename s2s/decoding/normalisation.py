@@ -29,7 +29,7 @@ class Normalisation:
     def final(self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, frames: Tensor) -> Tensor:
         """s(Y) of log P(Y) (B,K), lengths (B,) without eos, attention so far (B,K,T), which frames are real (B,T)."""
         if self.length_alpha:
-            scores = scores / self._length_penalty(lengths + 1).unsqueeze(1)
+            scores = scores / self._length_penalty(lengths + 1).unsqueeze(1).to(scores.dtype)
         if coverage is not None:
             penalty = coverage.clamp(max=1.0).log().masked_fill(~frames.unsqueeze(1), 0.0).sum(dim=-1)
             scores = scores + self.coverage_beta * penalty
@@ -38,11 +38,12 @@ class Normalisation:
     def bound(self, scores: Tensor, lengths: Tensor, max_lengths: Tensor, max_gain: float) -> Tensor:
         """The most that a prefix of log P (B,) and `lengths` (B,) tokens can come to within `max_lengths` (B,)."""
         if max_gain:
-            scores = scores + max_gain * (max_lengths - lengths + 1)  # as many tokens, and eos
+            gain = max_gain * (max_lengths - lengths + 1)  # as many tokens, and eos
+            scores = torch.where(scores > float("-inf"), scores + gain, scores)
         if not self.length_alpha:
             return scores
         shortest, longest = self._length_penalty(lengths + 1), self._length_penalty(max_lengths + 1)
-        return scores / torch.where(scores > 0, shortest, longest)
+        return scores / torch.where(scores > 0, shortest, longest).to(scores.dtype)
 
     def _length_penalty(self, lengths: Tensor) -> Tensor:
-        return ((5.0 + lengths) / 6.0) ** self.length_alpha
+        return ((5.0 + lengths.double()) / 6.0) ** self.length_alpha
