@@ -13,7 +13,8 @@ from s2s.nn.lengths import valid_mask
 from s2s.nn.rows import join_rows
 
 NEVER = float("-inf")
-FLOOR = -300.0  # exp of a sum of two such terms is still a float64
+FLOOR = -300.0  # emissions above it: no sum that counts is too small for a float64
+CHEAPER = 8  # tokens whose scores, as columns of a product, cost what one token's cost alone
 
 
 @dataclass
@@ -56,8 +57,8 @@ class CTCPrefixScorer:
     """log P(labels begin with prefix + token) - log P(labels begin with prefix); for eos, that they end there.
 
     The recurrences are those of Watanabe et al. 2017 ("Hybrid CTC/attention", algorithm 2). A token's prefix score is
-    the sum of φ[t] p[t, token] over frames t, with φ[t] the probability that the prefix is complete before frame t: for all tokens one
-    product of a matrix of prefixes with the matrix of emissions. Only tokens that were chosen need the
+    the sum of φ[t] p[t, token] over frames t, with φ[t] the probability that the prefix is complete before frame t: for all
+    tokens one product of a matrix of prefixes with the matrix of emissions. Only the token that was chosen needs the
     recurrences over frames, solved in closed form as two running log-sums.
     """
 
@@ -104,7 +105,7 @@ class CTCPrefixScorer:
         size, vocab_size, num_frames = state.log_probs.shape
         top = ready.amax(dim=-1, keepdim=True).clamp(min=torch.finfo(ready.dtype).min)  # (N,1), finite
         weights = (ready - top).exp()
-        if not state.extreme and candidates.size(1) * 8 >= vocab_size:
+        if not state.extreme and candidates.size(1) * CHEAPER >= vocab_size:
             if state.probs is None:
                 valid = valid_mask(state.lengths, num_frames).unsqueeze(1)
                 state.probs = state.log_probs.double().exp().masked_fill(~valid, 0.0).transpose(1, 2).contiguous()

@@ -36,8 +36,11 @@ class Choice:
 class Policy(Protocol):
     """Which of all extensions to go on with."""
 
-    beam_size: int
-    groups: int
+    @property
+    def beam_size(self) -> int: ...
+
+    @property
+    def groups(self) -> int: ...
 
     def start(self, like: Tensor) -> Tensor:
         """Scores (K,) of the empty hypotheses in the slots: 0, or -inf for a slot that stays empty at first."""

@@ -34,33 +34,64 @@ class TransformerDecoderState:
 
 
 class TransformerDecoderLayer(nn.Module):
-    """Self-attention, attention over the memory, feed-forward, each after a layer norm (pre-norm)."""
+    """Self-attention, attention over the memory, feed-forward, each after a layer norm (pre-norm).
 
-    def __init__(self, model_dim: int, num_heads: int, feed_forward_dim: int, dropout: float) -> None:
+    A layer of a language model is not `over_memory` and has nothing for it.
+    """
+
+    def __init__(
+        self, model_dim: int, num_heads: int, feed_forward_dim: int, dropout: float, over_memory: bool = True
+    ) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(model_dim, num_heads, dropout)
-        self.memory_attention = MultiHeadAttention(model_dim, num_heads, dropout)
+        if over_memory:
+            self.memory_attention = MultiHeadAttention(model_dim, num_heads, dropout)
         self.feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, nn.ReLU())
         self.norm_self = nn.LayerNorm(model_dim)
-        self.norm_memory = nn.LayerNorm(model_dim)
+        if over_memory:
+            self.norm_memory = nn.LayerNorm(model_dim)
         self.norm_feed_forward = nn.LayerNorm(model_dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, past: Past, memory: KeysValues, memory_mask: Tensor, need_weights: bool = False
+        self,
+        x: Tensor,
+        past: Past,
+        memory: KeysValues | None = None,
+        memory_mask: Tensor | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """x (A,U,D) over a memory of B utterances, A a multiple of B -> the same shape, weights (B,H,A/B*U,T) if needed.
+        """x (A,U,D) over a memory of B utterances, A a multiple of B -> the same shape, and the weights if needed.
 
-        `past` turns the keys and values of x into those to attend to and a mask.
+        The weights are (B,H,A/B*U,T). `past` turns the keys and values of x into those to attend to and a mask.
         """
         y = self.norm_self(x)
         keys, values, mask = past(*self.self_attention.heads.keys_values(y))
         x = x + self.dropout(self.self_attention(y, keys, values, mask)[0])
-        # All rows of one utterance attend as the queries of one sequence, so its keys and values are read once.
-        y = self.norm_memory(x).view(memory_mask.size(0), -1, x.size(-1))
-        attended, weights = self.memory_attention(y, *memory, memory_mask, need_weights)
-        x = x + self.dropout(attended).view_as(x)
+        weights = None
+        if memory is not None:
+            # All rows of one utterance attend as the queries of one sequence, so its keys and values are read once.
+            y = self.norm_memory(x).view(memory[0].size(0), -1, x.size(-1))
+            attended, weights = self.memory_attention(y, *memory, memory_mask, need_weights)
+            x = x + self.dropout(attended).view_as(x)
         return x + self.feed_forward(self.norm_feed_forward(x)), weights
+
+
+def embed(embedding: nn.Embedding, tokens: Tensor, positions: Tensor) -> Tensor:
+    """tokens (A,U), positions (A,U) or (U,) -> (A,U,D) (Vaswani et al. 2017, sections 3.4 and 3.5)"""
+    x = embedding(tokens)
+    return x * math.sqrt(x.size(-1)) + sinusoidal(positions, x.size(-1)).to(x.dtype)
+
+
+def all_at_once(tokens: Tensor) -> Past:
+    """The past of every one of tokens (A,U): those before it, and itself."""
+    causal = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool, device=tokens.device).tril()
+    return lambda keys, values: (keys, values, causal)
+
+
+def one_at_a_time(cache: HypothesisCache, layer: int, mask: Tensor) -> Past:
+    """The past of one new token of each hypothesis: what `mask` shows of a layer's cache, which the token enters."""
+    return lambda keys, values: (*cache.write(layer, keys, values), mask)
 
 
 class TransformerDecoder(nn.Module):
@@ -88,11 +119,6 @@ class TransformerDecoder(nn.Module):
         self.out = nn.Linear(model_dim, vocab_size)
         self.dropout = nn.Dropout(dropout)
 
-    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """tokens (A,U), positions (A,U) or (U,) -> (A,U,D)"""
-        x = self.embedding(tokens)
-        return self.dropout(x * math.sqrt(x.size(-1)) + sinusoidal(positions, x.size(-1)).to(x.dtype))
-
     def _memory(self, memory: Memory) -> tuple[list[KeysValues], Tensor]:
         """Keys and values (B,H,T,d) of every layer, and the mask (B,1,1,T) of real frames."""
         states = self.memory_projection(memory.states)
@@ -109,12 +135,12 @@ class TransformerDecoder(nn.Module):
         return torch.stack(weights).mean(dim=(0, 2)).view(*tokens.shape, -1)
 
     def _parallel(self, memory: Memory, tokens: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor]]:
-        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
-        causal = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool, device=x.device).tril()
+        x = self.dropout(embed(self.embedding, tokens, torch.arange(tokens.size(1), device=tokens.device)))
+        past = all_at_once(tokens)
         pairs, mask = self._memory(memory)
         all_weights = []
         for layer, pair in zip(self.layers, pairs, strict=True):
-            x, weights = layer(x, lambda keys, values: (keys, values, causal), pair, mask, need_weights)
+            x, weights = layer(x, past, pair, mask, need_weights)
             all_weights += [weights] if need_weights else []
         return self.out(self.norm(x)).log_softmax(dim=-1), all_weights
 
@@ -134,16 +160,12 @@ class TransformerDecoder(nn.Module):
         """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""
         past = state.past
         grid = past.positions.shape
-        x = self._embed(tokens.clamp(min=0).view(grid), past.positions)  # (B,K,D)
+        x = self.dropout(embed(self.embedding, tokens.clamp(min=0).view(grid), past.positions))  # (B,K,D)
         mask = past.open()
         total = None
         for i, layer in enumerate(self.layers):
-
-            def append(keys: Tensor, values: Tensor, i: int = i) -> tuple[Tensor, Tensor, Tensor]:
-                return *past.write(i, keys, values), mask
-
             memory = state.memory_keys[:, i], state.memory_values[:, i]
-            x, weights = layer(x, append, memory, state.memory_mask, state.need_attention)
+            x, weights = layer(x, one_at_a_time(past, i, mask), memory, state.memory_mask, state.need_attention)
             if weights is not None:
                 total = weights.mean(dim=1) + (0.0 if total is None else total)
         past.close(tokens.view(grid) >= 0)

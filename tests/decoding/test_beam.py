@@ -23,7 +23,12 @@ from s2s.models.memory import Memory
 
 
 def joint(
-    model: HybridModel, ctc_weight: float = 0.3, bonus: float = 0.0, beam_size: int = 10, **options: object
+    model: HybridModel,
+    ctc_weight: float = 0.3,
+    bonus: float = 0.0,
+    beam_size: int = 10,
+    policy: Beam | None = None,
+    **options: object,
 ) -> LabelSearch:
     return LabelSearch(
         {
@@ -31,7 +36,7 @@ def joint(
             "ctc": (CTCPrefixScorer(model.ctc, BOS, EOS), ctc_weight),
             "length": (LengthBonus(model.vocab_size, EOS), bonus),
         },
-        Beam(beam_size),
+        policy or Beam(beam_size),
         model.vocab_size,
         BOS,
         EOS,
@@ -139,17 +144,64 @@ def test_an_utterance_decodes_the_same_alone_and_in_any_batch(
                 assert [h.score for h in other] == pytest.approx([h.score for h in alone], abs=1e-8)
 
 
-def test_no_hypothesis_is_longer_than_the_ratio_allows() -> None:
-    model, memory = toy_model(8), toy_memory([10, 4])
-    search = joint(model, 0.0, bonus=100.0, beam_size=3, limits=Limits(max_length_ratio=0.5))
-    assert [len(found[0].tokens) for found in search(memory)] == [5, 2]
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_that_do_not_avoid_each_other_are_as_many_equal_beams(seed: int) -> None:
+    model, memory = toy_model(8, seed), toy_memory([7, 5], seed)
+    one = joint(model, policy=Beam(3), nbest=3, num_candidates=8)(memory)
+    two = joint(model, policy=Beam(6, groups=2, diversity=0.0), nbest=6, num_candidates=8)(memory)
+    for expected, found in zip(one, two, strict=True):
+        for number, hypothesis in enumerate(found):
+            assert hypothesis.tokens == expected[number // 2].tokens
+            assert hypothesis.score == pytest.approx(expected[number // 2].score, abs=1e-9)
 
 
-def test_a_model_that_gives_no_number_is_reported_and_not_searched_over() -> None:
-    model, memory = toy_model(), toy_memory([5, 5])
-    memory.states[1] = float("nan")
-    with pytest.raises(UserError, match="utterance 2 of the batch"):
-        joint(model, beam_size=3)(memory)
+@given(seed=st.integers(0, 99), diversity=st.sampled_from([0.5, 2.0, 50.0]), groups=st.sampled_from([2, 4]))
+@settings(max_examples=10)
+def test_diverse_groups_are_those_of_the_definition(seed: int, diversity: float, groups: int) -> None:
+    """Attention alone, fixed length: a search written for one utterance and one group at a time."""
+    model, memory, size, steps = toy_model(10, seed), toy_memory([4], seed), 2, 3
+    found = joint(
+        model,
+        0.0,
+        policy=Beam(size * groups, groups, diversity),
+        nbest=size * groups,
+        limits=Limits(1.0, steps, 0.0, steps),
+    )(memory)[0]
+    beams: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, ())] for _ in range(groups)]
+    for _ in range(steps):
+        taken = [0] * 10
+        for group, beam in enumerate(beams):
+            extensions = []
+            for score, tokens in beam:
+                log_probs = model.decoder(memory, torch.tensor([[BOS, *tokens]]))[0, -1].tolist()
+                for token in range(10):
+                    if token not in (BLANK, BOS, EOS):
+                        total = score + log_probs[token]
+                        extensions.append((total - diversity * taken[token], total, (*tokens, token)))
+            beams[group] = [(total, tokens) for _, total, tokens in sorted(extensions, reverse=True)[:size]]
+            for _, tokens in beams[group]:
+                taken[tokens[-1]] += 1
+    expected = []
+    for beam in beams:
+        for score, tokens in beam:
+            ending = model.decoder(memory, torch.tensor([[BOS, *tokens]]))[0, -1, EOS].item()
+            expected.append((score + ending, tokens))
+    expected.sort(reverse=True)
+    assert [h.score for h in found] == pytest.approx([score for score, _ in expected], abs=1e-8)
+    assert sorted(tuple(h.tokens) for h in found) == sorted(tokens for _, tokens in expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"beam_size": 0}, r"beam_size=0: expected at least 1"),
+        ({"groups": 3}, r"groups=3: expected a number that divides beam_size=10"),
+        ({"diversity": -1.0}, r"diversity=-1\.0: expected 0 or more"),
+    ],
+)
+def test_a_beam_out_of_range_is_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Beam(**values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import random
+
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import toy_memory
 
@@ -40,6 +42,55 @@ def test_rows_that_change_parents_go_on_as_their_parents() -> None:
     sequences = torch.stack([first[parents], second[parents], third], dim=1)
     wide = Memory(memory.states.repeat_interleave(2, 0), memory.lengths.repeat_interleave(2, 0))
     torch.testing.assert_close(found, model(wide, sequences)[:, -1])
+
+
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=2, max_size=4),
+    beam_size=st.integers(1, 3),
+    steps=st.integers(1, 30),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=15)
+def test_rows_that_grow_or_stay_change_parents_leave_and_join_go_on_as_their_own_past_says(
+    lengths: list[int], beam_size: int, steps: int, seed: int
+) -> None:
+    model, chance = decoder(seed), random.Random(seed)
+    memories = [toy_memory([length], seed + i) for i, length in enumerate(lengths)]
+    state = model.start(memories[0], beam_size, need_attention=True)
+    present = [0]  # utterance of each block of rows
+    past: list[list[int]] = [[] for _ in range(beam_size)]
+    waiting = list(range(1, len(memories)))
+    for _ in range(steps):
+        if waiting and chance.random() < 0.3:
+            present.append(waiting.pop(0))
+            state = model.join(state, model.start(memories[present[-1]], beam_size, need_attention=True))
+            past += [[] for _ in range(beam_size)]
+        tokens = [chance.choice([-1, 2, 3, 4, 5, 6]) for _ in past]
+        found, state = model.step(torch.tensor(tokens), state)
+        for n, token in enumerate(tokens):
+            if token >= 0:
+                past[n].append(token)
+                memory = memories[present[n // beam_size]]
+                torch.testing.assert_close(found[n], model(memory, torch.tensor([past[n]]))[0, -1])
+                looked = model.attention(memory, torch.tensor([past[n]]))[0, -1]
+                assert state.attention is not None
+                b, k = divmod(n, beam_size)
+                torch.testing.assert_close(state.attention[b, k, : looked.numel()], looked)
+        staying = [b for b in range(len(present)) if chance.random() < 0.9] or [0]
+        parents = [b * beam_size + chance.randrange(beam_size) for b in staying for _ in range(beam_size)]
+        utterances = torch.tensor(staying) if len(staying) < len(present) else None
+        state = model.select(state, torch.tensor(parents), utterances)
+        present, past = [present[b] for b in staying], [list(past[p]) for p in parents]
+
+
+def test_the_past_takes_no_more_room_than_the_hypotheses_need() -> None:
+    model, memory = decoder(), toy_memory([5])
+    state = model.start(memory, 4)
+    for _ in range(200):
+        model.step(torch.full((4,), 3), state)
+        state = model.select(state, torch.zeros(4, dtype=torch.long))  # all go on from one: its past is all there is
+    assert state.past.positions.tolist() == [[200] * 4]
+    assert state.past.keys.size(3) < 2 * 200
 
 
 def test_memory_past_the_end_changes_nothing() -> None:

@@ -16,8 +16,8 @@ RESERVE = 8  # steps between two clearings of a cache of many hypotheses
 class HypothesisCache:
     """Self-attention keys and values of K hypotheses an utterance, in P slots that these hypotheses share.
 
-    The keys and values of a token are written once and stay where they are; `ancestors` says whose past they belong to. To
-    continue one hypothesis from another is then to copy a row of booleans. All K attend as one product over the slots,
+    The keys and values of a token are written once and stay where they are; `ancestors` says whose past they belong to.
+    To continue one hypothesis from another is then to copy a row of booleans. All K attend as one product over the slots,
     and slots nobody descends from any more are cleared away whenever the cache is full.
     """
 
@@ -37,7 +37,7 @@ class HypothesisCache:
         return cls(like.new_zeros(shape), like.new_zeros(shape), ancestors, positions, used=0)
 
     def open(self) -> Tensor:
-        """Make room for one more token of every hypothesis; what each may attend to (B,1,K,P'), its own new token too."""
+        """Make room for a token of every hypothesis; what each may attend to (B,1,K,P'), that token too."""
         beam_size = self.positions.size(1)
         if self.used + beam_size > self.ancestors.size(2):
             self._clear()
