@@ -38,7 +38,7 @@ EOF
 stage=0 stop_stage=6 force=false nj=1 ngpu=0
 data_root=${S2S_DATA:-} data=${data:-data} exp=${exp:-exp} config=${config:-train}
 tokenizer_kind=${tokenizer_kind:-unigram} vocab_size=${vocab_size:-500} tests=${tests:-test}
-decodings=${decodings:-ctc_greedy attention_greedy joint} data_options=${data_options:-}
+decodings=${decodings:-ctc_greedy greedy joint} data_options=${data_options:-}
 title=${title:-Speech recognition model} corpus=${corpus:-not stated}
 train_overrides=() decode_overrides=() # expanded as ${x[@]+...}: before bash 4.4 an empty one is unset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from s2s.cli.train import ConfigDir
 def decode(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Bundle.")],
     data: Annotated[list[Path], typer.Option(metavar="DATA", help="Kaldi data directory or Lhotse cuts; repeat it.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for `text` (Kaldi) and `decode.json`.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for `text` (Kaldi), `decode.json` and the rest.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE...", help="Overrides: decoding=ctc_greedy decoding.beam_size=5"),
@@ -28,7 +29,9 @@ def decode(
 ) -> None:
     """Decode a data set and write its transcripts in Kaldi's `text` format, with the real-time factor.
 
-    Modes: decoding=joint (default), decoding=attention_greedy, decoding=ctc_greedy.
+    Modes: decoding=joint (default), beam, greedy, ctc_greedy, ctc_prefix, rescoring, diverse, sampling or mbr. Written
+    on request: nbest.jsonl (decoding.nbest above 1), ctm with the times of words (decoding.token_times=true), and
+    attention.safetensors (decoding.attention=true).
     """
     import json
     import time
@@ -37,7 +40,9 @@ def decode(
     from rich.console import Console
     from rich.progress import Progress
 
-    from s2s.api import load
+    from s2s.api import Transcript, load
+    from s2s.cli.details import write_details
+    from s2s.data.batch import Batch
     from s2s.data.corpus import load_corpus
     from s2s.data.dataset import SpeechDataset
     from s2s.data.loader import DataConfig, evaluation_batches
@@ -55,22 +60,29 @@ def decode(
     dataset = SpeechDataset(None, transcriber.bundle.fbank, skip_bad_audio="bad_audio" in (skip or []))
     config = DataConfig(max_batch_seconds=decoding.max_batch_seconds, num_workers=num_workers)
     seconds = sum(cut.duration for cut in cuts)
-    texts: dict[str, str] = {}
+    found: dict[str, Transcript] = {}
     console = Console(stderr=True)
     started = time.perf_counter()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("decoding", total=len(cuts))
-        for batch in evaluation_batches(cuts, dataset, config):
-            for utterance in batch.skipped:
-                print(f"skipped, its audio cannot be read: {utterance}")
-            for utterance, transcript in transcriber.transcribe_batch(batch):
-                texts[utterance] = transcript.text
-            progress.advance(task, len(batch) + len(batch.skipped))
+
+        def batches() -> Iterator[Batch]:
+            for batch in evaluation_batches(cuts, dataset, config):
+                for utterance in batch.skipped:
+                    print(f"skipped, its audio cannot be read: {utterance}")
+                progress.advance(task, len(batch.skipped))
+                yield batch
+
+        for utterance, transcript in transcriber.transcribe_batches(batches()):
+            found[utterance] = transcript
+            progress.advance(task)
     wall = time.perf_counter() - started
-    write_transcripts(out / "text", {cut.id: texts[cut.id] for cut in cuts if cut.id in texts})
+    transcripts = {cut.id: found[cut.id] for cut in cuts if cut.id in found}
+    write_transcripts(out / "text", {utterance: transcript.text for utterance, transcript in transcripts.items()})
+    write_details(out, transcripts, decoding)
     record = {
         "model": str(model),
-        "utterances": len(texts),
+        "utterances": len(transcripts),
         "audio_seconds": round(seconds, 2),
         "wall_seconds": round(wall, 2),
         "real_time_factor": round(wall / seconds, 4),
@@ -78,9 +90,8 @@ def decode(
     }
     with replacing(out / "decode.json") as beside:
         beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(
-        f"{out / 'text'}: {len(texts)} utterances, {seconds:.0f} s of audio in {wall:.1f} s, RTF {wall / seconds:.4f}"
-    )
+    speed = f"{seconds:.0f} s of audio in {wall:.1f} s, RTF {wall / seconds:.4f}"
+    print(f"{out / 'text'}: {len(transcripts)} utterances, {speed}")
 
 
 def check_device(device: str) -> str:

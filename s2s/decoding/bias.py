@@ -20,14 +20,14 @@ BETWEEN, INSIDE = 0, 1  # no phrase under way: between two words, inside a word
 class PhraseBias(RowState):
     """The sum of the boosts of all phrases that occur in a hypothesis, each as often as it occurs, overlapping or not.
 
-    `phrases` are tokens with a boost each (natural log; a negative one is a penalty). With the V `pieces` of the tokenizer
-    a phrase occurs only as whole words: a ▁ or an end of the hypothesis must stand at, or next to, both its ends.
-    Without pieces it occurs wherever its tokens do.
+    `phrases` are tokens with a boost each (natural log; a negative one is a penalty). With the V `pieces` of the
+    tokenizer a phrase occurs only as whole words: both its ends are at a ▁ or at an end of the hypothesis. Without
+    pieces it occurs wherever its tokens do.
 
-    On the way a hypothesis holds an advance, so that the beam keeps it: the largest share of a boost for a phrase
-    under way (tokens matched over tokens of the phrase), or the boosts of phrases that are complete if a word ends here,
-    whichever is more. It goes back when the match fails or the hypothesis ends. The matches are followed by the automaton
-    of Aho and Corasick 1975. Raises UserError for phrases that are empty or not of this vocabulary.
+    On the way a hypothesis is lent a potential, so that the beam keeps it: the largest share of a boost for a phrase
+    under way (tokens matched over tokens of the phrase), or the boosts of the phrases that are complete if a word ends
+    here, whichever is more. It is given back when the match fails or the hypothesis ends. Matches are followed by the
+    automaton of Aho and Corasick 1975. Raises UserError for phrases that are empty or not of this vocabulary.
     """
 
     def __init__(
@@ -61,22 +61,22 @@ class PhraseBias(RowState):
     def _compile(self, phrases: list[tuple[list[int], float]], opens: list[bool], closes: Tensor) -> Tensor:
         """The table (S,A) for phrases as columns; sets what each state (S,) is worth."""
         children: list[dict[int, int]] = [{}, {}]
-        earned, advance, closed = [0.0, 0.0], [0.0, 0.0], [True, False]
+        earned, potential, closed = [0.0, 0.0], [0.0, 0.0], [True, False]
         for columns, boost in phrases:
             node = BETWEEN
             for depth, column in enumerate(columns):
-                advance[node] = max(advance[node], boost * depth / len(columns))
+                potential[node] = max(potential[node], boost * depth / len(columns))
                 if column not in children[node]:
                     children[node][column] = len(children)
                     children.append({})
                     earned.append(0.0)
-                    advance.append(0.0)
+                    potential.append(0.0)
                     closed.append(False)
                 node = children[node][column]
             earned[node] += boost
 
         table = empty_table(len(children), len(closes))
-        table[BETWEEN] = table[INSIDE] = torch.where(closes, BETWEEN, INSIDE)
+        table[[BETWEEN, INSIDE]] = torch.where(closes, BETWEEN, INSIDE).int()
         breadth_first = []  # (column, node it leads to, state of the longest proper suffix)
         for column, node in children[BETWEEN].items():
             breadth_first.append((column, node, int(table[BETWEEN, column])))
@@ -87,12 +87,12 @@ class PhraseBias(RowState):
         for column, node, suffix in breadth_first:  # grows on the way
             closed[node] = bool(closes[column])
             earned[node] += earned[suffix]
-            advance[node] = max(advance[node], advance[suffix], earned[node])
+            potential[node] = max(potential[node], potential[suffix], earned[node])
             table[node] = table[suffix]
             for following, child in children[node].items():
                 breadth_first.append((following, child, int(table[suffix, following])))
                 table[node, following] = child
-        self.earned, self.advance = (torch.tensor(x, dtype=torch.float64) for x in (earned, advance))
+        self.earned, self.potential = (torch.tensor(x, dtype=torch.float64) for x in (earned, potential))
         self.closed = torch.tensor(closed)
         return table
 
@@ -100,15 +100,16 @@ class PhraseBias(RowState):
         """States (N,) -> what one more token adds, by column (N,A)."""
         word_ends = self.opens | self.closed[state].unsqueeze(1)  # (N,A)
         earned = self.earned[state].unsqueeze(1) * word_ends
-        return earned + self.advance[self.automaton.following(state)] - self.advance[state].unsqueeze(1)
+        return earned + self.potential[self.automaton.following(state)] - self.potential[state].unsqueeze(1)
 
     def start(self, memory: Memory, beam_size: int) -> Tensor:
         device = memory.states.device
         self.automaton = self.automaton.to(device)
         self.opens, self.closed = self.opens.to(device), self.closed.to(device)
-        self.earned, self.advance = self.earned.to(device), self.advance.to(device)
+        self.earned, self.potential = self.earned.to(device), self.potential.to(device)
+        self.dtype = torch.promote_types(memory.states.dtype, torch.float32)
         return torch.full((memory.states.size(0) * beam_size,), BETWEEN, device=device)
 
     def score(self, tokens: Tensor, state: Tensor) -> Tensor:
         self.automaton.advance(tokens, state)
-        return self._gains(state).index_select(1, self.automaton.columns)
+        return self._gains(state).to(self.dtype).index_select(1, self.automaton.columns)

@@ -1,42 +1,154 @@
-"""From a decoding config and a model to a search."""
+"""How to search, as a config."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from s2s.conf import compose, to_dataclass
-from s2s.decoding.beam import Beam
-from s2s.decoding.ctc import CTCGreedySearch
-from s2s.decoding.ctc_prefix import CTCPrefixScorer
-from s2s.decoding.engine import LabelSearch
-from s2s.decoding.hypothesis import Search
-from s2s.decoding.limits import Limits
-from s2s.decoding.scorers import CandidateScorer, DecoderScorer, LengthBonus, Scorer
 from s2s.errors import UserError, nearest
-from s2s.models.hybrid import HybridModel
 
-SEARCHES = ("ctc_greedy", "beam")
+SEARCHES = ("beam", "sampling", "ctc_greedy", "ctc_prefix")
 
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How to search.
+    """How to search; a value that the chosen search would not heed is refused.
 
-    `search`: "ctc_greedy" (one pass, no attention decoder) or "beam" (greedy attention with `beam_size` 1).
-    `ctc_weight`: share of the CTC prefix score in a beam, the attention decoder has the rest.
-    `length_bonus`: reward per token. `nbest`: hypotheses returned. `max_length_ratio`: tokens per encoder frame at most.
-    `max_batch_seconds`: audio decoded at once, padding counted.
+    Attributes:
+        search: "beam" (with beam_size 1: greedy), "sampling", "ctc_greedy" or "ctc_prefix".
+        beam_size: hypotheses kept, or samples drawn.
+        nbest: hypotheses returned.
+        ctc_weight: share of the CTC prefix score in a beam, the attention decoder has the rest; 1: CTC alone. With
+            `rescore`, the share of the first pass.
+        ensemble: folders of further bundles, whose encoders, decoders and CTC outputs are averaged with the first.
+        lm, lm_weight: folder of a language model, and its weight.
+        internal_lm_weight: weight with which the decoder's internal language model is subtracted.
+        ngram, ngram_weight: ARPA or KenLM file over the tokenizer's pieces, and its weight.
+        phrases, phrase_boost: file of phrases to favour (one a line, optionally a tab and its boost); the default boost.
+        length_bonus: reward for each token.
+        length_alpha, coverage_beta: GNMT's length normalisation and coverage penalty.
+        max_length_ratio, max_length, min_length_ratio, min_length: tokens per encoder frame, and tokens.
+        end_detection: "exact" (until nothing better can come) or "decline" (also after three lengths 10 below the best);
+            null: "exact" unless bonuses, phrases or a subtracted model would keep the search from ending.
+        num_candidates: tokens a hypothesis that CTC prefix and n-gram scores are made for; null: 1.5 times the beam in a
+            beam search; 20 in a CTC prefix search.
+        groups, diversity: diverse beam search.
+        temperature, top_k, top_p, typical_p, seed: sampling.
+        rescore, reverse_weight: score the hypotheses again with the attention decoder; share of its right-to-left twin.
+        mbr, mbr_temperature: "wer", "bleu" or "chrf": choose the text of least expected risk; flattens the scores.
+        prefix: text that every hypothesis begins with.
+        choices, choices_repeat: file of phrases of which a hypothesis must be one, or a sequence.
+        no_repeat_ngram: n-grams of this many tokens occur once; 0: off.
+        max_compression_ratio: texts that zlib makes smaller by more come after all others; null: off.
+        token_times: align the hypotheses with the CTC output.
+        attention: return where the decoder looked.
+        max_batch_seconds: audio encoded at once, padding counted.
+        batch_size: utterances searched at once; those that are finished make place for others.
     """
 
     search: str = "beam"
     beam_size: int = 10
-    ctc_weight: float = 0.3
-    length_bonus: float = 0.0
     nbest: int = 1
+    ctc_weight: float = 0.3
+    ensemble: list[str] = field(default_factory=list)
+    lm: str | None = None
+    lm_weight: float = 0.3
+    internal_lm_weight: float = 0.0
+    ngram: str | None = None
+    ngram_weight: float = 0.3
+    phrases: str | None = None
+    phrase_boost: float = 2.0
+    length_bonus: float = 0.0
+    length_alpha: float = 0.0
+    coverage_beta: float = 0.0
     max_length_ratio: float = 1.0
+    max_length: int | None = None
+    min_length_ratio: float = 0.0
+    min_length: int = 0
+    end_detection: str | None = None
+    num_candidates: int | None = None
+    groups: int = 1
+    diversity: float = 0.0
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    typical_p: float | None = None
+    seed: int = 0
+    rescore: bool = False
+    reverse_weight: float = 0.0
+    mbr: str | None = None
+    mbr_temperature: float = 1.0
+    prefix: str | None = None
+    choices: str | None = None
+    choices_repeat: bool = False
+    no_repeat_ngram: int = 0
+    max_compression_ratio: float | None = None
+    token_times: bool = False
+    attention: bool = False
     max_batch_seconds: float = 120.0
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise UserError(
+                f"decoding.search={self.search}: expected one of {', '.join(SEARCHES)}.{nearest(self.search, SEARCHES)}"
+            )
+        if not 0.0 <= self.ctc_weight <= 1.0:
+            raise UserError(f"decoding.ctc_weight={self.ctc_weight}: expected a number from 0 to 1")
+        if not 0.0 <= self.reverse_weight <= 1.0:
+            raise UserError(f"decoding.reverse_weight={self.reverse_weight}: expected a number from 0 to 1")
+        for name, least in (("max_batch_seconds", 0), ("batch_size", 0), ("no_repeat_ngram", -1)):
+            if getattr(self, name) <= least:
+                raise UserError(f"decoding.{name}={getattr(self, name)}: expected more than {least}")
+        for key in changed(self):
+            if not _used(key, self):
+                raise UserError(f"decoding.{key}={getattr(self, key)}: has no effect {_why(key, self)}; leave it out")
+
+
+# A recipe gives the same beam and CTC weight to all its modes, so these are let pass where they have no effect.
+EVERYWHERE = {"search", "beam_size", "nbest", "ctc_weight", "token_times", "attention", "max_batch_seconds", "batch_size"}
+LISTS = {"mbr", "mbr_temperature", "max_compression_ratio", "rescore", "reverse_weight"}
+FUSION = {"lm", "lm_weight", "ngram", "ngram_weight", "phrases", "phrase_boost", "length_bonus", "num_candidates"}
+BEAM_ONLY = {"groups", "diversity", "length_alpha", "coverage_beta"}
+SAMPLING_ONLY = {"temperature", "top_k", "top_p", "typical_p", "seed"}
+ONLY_WITH = {
+    "lm_weight": "lm",
+    "ngram_weight": "ngram",
+    "phrase_boost": "phrases",
+    "choices_repeat": "choices",
+    "mbr_temperature": "mbr",
+    "reverse_weight": "rescore",
+    "diversity": "groups",
+}
+
+
+def changed(config: DecodingConfig) -> list[str]:
+    """The keys that are not at their default."""
+    keys = []
+    for key in fields(config):
+        default = key.default if key.default_factory is MISSING else key.default_factory()
+        keys += [key.name] if getattr(config, key.name) != default else []
+    return keys
+
+
+def _used(key: str, config: DecodingConfig) -> bool:
+    other = ONLY_WITH.get(key)
+    if other and other not in changed(config):
+        return False
+    if key in EVERYWHERE:
+        return True
+    if config.search == "ctc_greedy":
+        return False
+    if config.search == "ctc_prefix":
+        return key in LISTS | FUSION
+    return key not in (BEAM_ONLY if config.search == "sampling" else SAMPLING_ONLY)
+
+
+def _why(key: str, config: DecodingConfig) -> str:
+    other = ONLY_WITH.get(key)
+    return f"without decoding.{other}" if other and other not in changed(config) else f"with search={config.search}"
 
 
 @dataclass(frozen=True)
@@ -50,30 +162,3 @@ def load_decoding_config(overrides: Sequence[str] = (), config_dir: str | Path |
     """The decoding that `overrides` such as "decoding=ctc_greedy" ask for; UserError names a bad key or value."""
     config: DecodeConfig = to_dataclass(compose("decode", DecodeConfig, overrides, config_dir))
     return config.decoding
-
-
-def build_search(config: DecodingConfig, model: HybridModel) -> Search:
-    """The search that `config` describes over the outputs of `model`; UserError for a value out of range."""
-    if config.search not in SEARCHES:
-        raise UserError(
-            f"decoding.search={config.search}: expected one of {', '.join(SEARCHES)}.{nearest(config.search, SEARCHES)}"
-        )
-    if config.search == "ctc_greedy":
-        return CTCGreedySearch(model.ctc)
-    if not 0.0 <= config.ctc_weight <= 1.0:
-        raise UserError(f"decoding.ctc_weight={config.ctc_weight}: expected a number from 0 to 1")
-    scorers: dict[str, tuple[Scorer | CandidateScorer, float]] = {
-        "attention": (DecoderScorer(model.decoder), 1.0 - config.ctc_weight),
-        "ctc": (CTCPrefixScorer(model.ctc, model.bos_id, model.eos_id), config.ctc_weight),
-        "length": (LengthBonus(model.vocab_size, model.eos_id), config.length_bonus),
-    }
-    return LabelSearch(
-        scorers,
-        Beam(config.beam_size),
-        vocab_size=model.vocab_size,
-        bos_id=model.bos_id,
-        eos_id=model.eos_id,
-        forbidden_ids=(model.blank_id, model.bos_id),
-        nbest=config.nbest,
-        limits=Limits(config.max_length_ratio),
-    )

@@ -41,7 +41,8 @@ class PrefixConstraint(RowState):
         prefixes = self.prefixes if len(self.prefixes) > 1 else [*self.prefixes] * size
         if len(prefixes) != size:
             raise UserError(
-                f"{len(prefixes)} prefixes for {size} utterances: give one for all, or one for each in their order"
+                f"{len(prefixes)} prefixes for {size} utterances: give one for all, or one for each of those that are "
+                "searched at once"
             )
         longest = max(map(len, prefixes), default=0)
         rows = [[0, *prefix, *[-1] * (longest - len(prefix))] for prefix in prefixes]
@@ -66,8 +67,8 @@ FIRST, AGAIN = 0, 1  # nodes: before the first phrase, after any
 class PhraseConstraint(RowState):
     """A hypothesis must be one of the phrases (tokens), from its first token to eos.
 
-    With `repeat` it is one or more of them, `separator` between each two: none for pieces that hold their own space, the
-    piece ▁ for characters. Raises UserError for phrases that are empty or not of this vocabulary.
+    With `repeat` it is one or more of them, `separator` between each two: none for pieces that hold their own space,
+    the piece ▁ for characters. Raises UserError for phrases that are empty or not of this vocabulary.
     """
 
     max_gain = 0.0
@@ -108,35 +109,35 @@ def _tree(
     """Children by token of each node, and the nodes where a phrase ends. None: a phrase comes once."""
     children: list[dict[int, int]] = [{}, {}]
     ends = set()
-    for root, before in ((FIRST, ()), (AGAIN, separator)):
-        for phrase in phrases if before is not None else ():
-            node = root
-            for token in (*before, *phrase):  # type: ignore[misc]
-                if token not in children[node]:
-                    children[node][token] = len(children)
-                    children.append({})
-                node = children[node][token]
-            ends.add(node)
+    branches = [(FIRST, tuple(phrase)) for phrase in phrases]
+    if separator is not None:
+        branches += [(AGAIN, (*separator, *phrase)) for phrase in phrases]
+    for node, tokens in branches:
+        for token in tokens:
+            if token not in children[node]:
+                children[node][token] = len(children)
+                children.append({})
+            node = children[node][token]
+        ends.add(node)
     return children, frozenset(ends)
 
 
 def _allowed_tokens(children: list[dict[int, int]], ends: frozenset[int], eos_id: int) -> list[dict[int, int]]:
     """The allowed tokens of each state and where they lead.
 
-    A hypothesis may stand at several nodes at once ("one", then "two" of "one two" or of a new phrase): a state is the set
-    of them (subset construction, Rabin and Scott 1959).
+    A hypothesis may stand at several nodes at once ("one", then "two" of "one two" or of a new phrase): a state is the
+    set of them (subset construction, Rabin and Scott 1959), with AGAIN among them where it may end. Nodes that lead no
+    further are left out, so that all phrases end in few states.
     """
-    rows: list[dict[int, int]] = [{}, {}, {}]
-    start = frozenset((FIRST,))
-    numbers = {start: len(rows)}
-    waiting = [start]
+    rows: list[dict[int, int]] = [{}, {}, {}]  # DEAD, ENDED, BEFORE_BOS
+    waiting = [frozenset((FIRST,))]
+    numbers = {waiting[0]: 3}
     for nodes in waiting:  # grows on the way
-        complete = bool(nodes & ends)
-        reached = defaultdict(set)
-        for node in (*nodes, AGAIN) if complete else nodes:
+        reached: dict[int, set[int]] = defaultdict(set)
+        for node in nodes:
             for token, child in children[node].items():
-                reached[token].add(child)
-        row = {eos_id: ENDED} if complete else {}
+                reached[token].update({child} if children[child] else (), {AGAIN} if child in ends else ())
+        row = {eos_id: ENDED} if AGAIN in nodes else {}
         for token, together in reached.items():
             key = frozenset(together)
             if key not in numbers:

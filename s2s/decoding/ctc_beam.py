@@ -19,7 +19,7 @@ from s2s.nn.lengths import valid_mask
 
 NEVER = float("-inf")
 NO_TOKEN = -1
-NO_HASH = -1
+NO_PARENT, DEAD = -1, -2  # in place of a hash
 MULTIPLIER = 6364136223846793005  # of Knuth's MMIX generator
 
 
@@ -37,7 +37,7 @@ class _Emissions:
 class _Beam:
     """K different prefixes of each of B utterances, and the log-probability of the frames so far for each.
 
-    Prefixes are compared by a rolling hash of 64 bits. Where there are fewer than K, the others have -inf.
+    Prefixes are compared by a rolling hash of 64 bits. Where there are fewer than K, the others are DEAD, with -inf.
     """
 
     blank_ends: Tensor  # (B,K) all alignments whose last frame is a blank
@@ -45,7 +45,7 @@ class _Beam:
     total: Tensor  # (B,K) both
     last: Tensor  # (B,K) last tokens, the blank of the empty prefix
     hashes: Tensor  # (B,K)
-    parent_hashes: Tensor  # (B,K) of the prefix without its last token; NO_HASH if it has none or stands for nothing
+    parent_hashes: Tensor  # (B,K) of the prefix without its last token, NO_PARENT of the empty one
 
 
 class CTCPrefixBeamSearch:
@@ -55,9 +55,9 @@ class CTCPrefixBeamSearch:
     algorithm 1), in float64. A hypothesis' score is log P_CTC(tokens) + the weighted sum of its scorers over tokens and
     eos; P_CTC lacks the alignments that left the beam. blank, bos, eos and `forbidden_ids` are never among the tokens.
 
-    Without scorers the `beam_size` + 1 best tokens of each frame are considered: a prefix has as many better extensions
-    by other tokens than its last one, so that no further token could enter the beam. With scorers these are the
-    `num_candidates` best, None for the whole vocabulary. Raises UserError for values out of range.
+    Without scorers the `beam_size` + 1 best tokens of each frame are considered, which loses nothing: for any other
+    token a prefix has `beam_size` better extensions. With scorers it is the `num_candidates` best tokens that they
+    choose from, None for the whole vocabulary. Raises UserError for values out of range.
     """
 
     def __init__(
@@ -133,15 +133,15 @@ class CTCPrefixBeamSearch:
         blank_ends[:, 0] = 0.0
         none = torch.zeros_like(blank_ends, dtype=torch.long)
         label_ends = torch.full_like(blank_ends, NEVER)
-        return _Beam(blank_ends, label_ends, blank_ends, none + self.ctc.blank_id, none, none + NO_HASH)
+        return _Beam(blank_ends, label_ends, blank_ends, none + self.ctc.blank_id, none, none + NO_PARENT)
 
     def _advance(
         self, beam: _Beam, fusion: _Fusion, blank: Tensor, labels: Tensor, tokens: Tensor, scores: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One frame: blank (B,1), labels (B,V), tokens and scores (B,1+C).
 
-        The beam becomes the best of its prefixes and their extensions. Returns the parent of each (B,K) and the token it
-        is longer by (B,K), or NO_TOKEN.
+        The beam becomes the best of its prefixes and their extensions. Returns the parent of each (B,K) and the token
+        it is longer by (B,K), or NO_TOKEN.
         """
         # A token that repeats the last one is a new one only after a blank.
         after_blank, after_any = beam.blank_ends.unsqueeze(2), beam.total.unsqueeze(2)  # (B,K,1)
@@ -150,17 +150,16 @@ class CTCPrefixBeamSearch:
         extended = torch.where(repeats, after_blank, after_any) + scores.unsqueeze(1)
 
         # Where prefix j is prefix i and one token more, that extension of i is not a new prefix, but part of j.
-        merges = beam.hashes.unsqueeze(2) == beam.parent_hashes.unsqueeze(1)  # (B,K of i,K of j)
+        extends = beam.hashes.unsqueeze(2) == beam.parent_hashes.unsqueeze(1)  # (B,K of i,K of j)
         entering = torch.where(last == beam.last.unsqueeze(1), after_blank, after_any)
-        entering = torch.where(merges, entering, NEVER).amax(dim=1)  # (B,K of j)
-        merged = torch.bmm(merges.float(), repeats.float()) > 0  # (B,K,1+C)
-        extended.masked_fill_(merged, NEVER)
+        entering = entering.masked_fill_(~extends, NEVER).amax(dim=1)  # (B,K of j)
+        pool = extended.flatten(1)  # (B,K*(1+C))
+        pool.scatter_(1, _merged(extends, repeats), NEVER)
 
         label_ends = torch.logaddexp(beam.label_ends, entering) + labels.gather(1, beam.last)
         blank_ends = beam.total + blank
-        extended[..., 0] = torch.logaddexp(label_ends, blank_ends)  # no token more
+        pool[:, :: tokens.size(1)] = torch.logaddexp(label_ends, blank_ends)  # no token more
 
-        pool = extended.flatten(1)  # (B,K*(1+C))
         ranked = pool
         if self.scorers:
             ranked = pool + fusion.weigh(fusion.sums_with(tokens[:, 1:])).flatten(1)
@@ -168,19 +167,20 @@ class CTCPrefixBeamSearch:
         parents, choices = chosen // tokens.size(1), chosen % tokens.size(1)
         token = tokens.gather(1, choices)
         grew = choices > 0
-        alive = ranks > NEVER
+        dead = ranks == NEVER
         if self.scorers:
-            fusion.select(chosen, parents, torch.where(alive, token, NO_TOKEN))
+            fusion.select(chosen, parents, token.masked_fill(dead, NO_TOKEN))
 
         beam.total = pool.gather(1, chosen)
         beam.blank_ends = blank_ends.gather(1, parents).masked_fill_(grew, NEVER)
         beam.label_ends = torch.where(grew, beam.total, label_ends.gather(1, parents))
         beam.last = torch.where(grew, token, beam.last.gather(1, parents))
         hashes = beam.hashes.gather(1, parents)
-        # What stands for nothing may be the copy of a merged prefix, which nothing must enter.
         parent_hashes = torch.where(grew, hashes, beam.parent_hashes.gather(1, parents))
-        beam.parent_hashes = torch.where(alive, parent_hashes, NO_HASH)
-        beam.hashes = torch.where(grew, hashes * MULTIPLIER + (token + 1), hashes)
+        hashes = torch.where(grew, hashes * MULTIPLIER + (token + 1), hashes)
+        # What stands for nothing may be a copy of a merged prefix: it must be nobody's parent or child.
+        beam.hashes = hashes.masked_fill_(dead, DEAD)
+        beam.parent_hashes = parent_hashes.masked_fill_(dead, NO_PARENT)
         return parents, token
 
     def _hypotheses(self, scores: Tensor, sums: Tensor, tokens: list[list[list[int]]]) -> list[list[Hypothesis]]:
@@ -198,8 +198,8 @@ class CTCPrefixBeamSearch:
         for b, hypotheses in enumerate(found):
             if not hypotheses:
                 raise UserError(
-                    f"utterance {b + 1} of the batch has no hypothesis with a finite score: the scorers "
-                    f"({', '.join(names)}) forbid all that came into the beam; widen it, or check what they forbid"
+                    f"utterance {b + 1} of the batch has no hypothesis with a finite score: {', '.join(names)} forbid "
+                    "all that came into the beam, or give no number; check them, or raise beam_size"
                 )
         return found
 
@@ -255,6 +255,19 @@ class _Fusion:
             scores = torch.where((self.tokens == NO_TOKEN).unsqueeze(1), self.tables[name], scores)
         self.tables[name] = scores
         return scores.gather(1, candidates)
+
+
+def _merged(extends: Tensor, repeats: Tensor) -> Tensor:
+    """extends (B,K of i,K of j), repeats (B,K,1+C) -> where in (K*(1+C)) the extension of i that is j stands, (B,K).
+
+    0, a place where no extension stands, for a prefix j that has no such i or whose last token is not a candidate.
+    """
+    width = repeats.size(2)
+    ends = torch.arange(width, (repeats.size(1) + 1) * width, width, device=repeats.device)  # of each row
+    columns = torch.arange(width, device=repeats.device)
+    # bmm, max and argmax would do too, but on a CPU they start threads for these few numbers.
+    row_end, column = (extends * ends.unsqueeze(1)).amax(dim=1), (repeats * columns).amax(dim=2)
+    return (row_end + column - width).clamp_(min=0)
 
 
 def _trace_back(rows: Tensor, parents: list[Tensor], tokens: list[Tensor]) -> list[list[list[int]]]:

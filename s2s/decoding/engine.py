@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from s2s.decoding.grid import NEVER, Grid
-from s2s.decoding.hypothesis import Hypothesis, UtteranceError
+from s2s.decoding.hypothesis import Hypothesis, Search, UtteranceError
 from s2s.decoding.limits import Limits
 from s2s.decoding.normalisation import Normalisation
 from s2s.decoding.scorers import CandidateScorer, Scorer
@@ -60,8 +60,9 @@ class LabelSearch:
 
     At most `batch_size` utterances are searched at once (default: as many as a memory has): finished ones leave, and as
     soon as a quarter of the places is free waiting ones take them. An utterance is finished when no hypothesis alive can
-    still enter its `nbest` best ("exact"), or, for scorers that reward tokens without bound, when in three lengths in
-    a row every hypothesis that ended there was 10 or more below the best, and so are those alive ("decline").
+    still enter its `nbest` best ("exact"). Where scorers reward tokens that is seldom before the greatest length; then it
+    is also finished when in three lengths in a row the best hypothesis to end there and the best to go on were both more
+    than 10 below the best that has ended ("decline", the default where scorers reward tokens).
     """
 
     def __init__(
@@ -76,12 +77,12 @@ class LabelSearch:
         limits: Limits | None = None,
         normalisation: Normalisation | None = None,
         num_candidates: int | None = None,
-        end_detection: str = "exact",
+        end_detection: str | None = None,
         batch_size: int | None = None,
     ) -> None:
         if not 1 <= nbest <= policy.beam_size:
             raise UserError(f"nbest={nbest}: expected 1 to beam_size={policy.beam_size}")
-        if end_detection not in END_DETECTIONS:
+        if end_detection not in (None, *END_DETECTIONS):
             raise UserError(f"end_detection={end_detection}: expected one of {', '.join(END_DETECTIONS)}")
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size={batch_size}: expected at least 1 utterance")
@@ -100,7 +101,7 @@ class LabelSearch:
         self.forbidden_ids = list(forbidden_ids)
         self.nbest, self.batch_size = nbest, batch_size
         self.limits, self.normalisation = limits or Limits(), normalisation or Normalisation()
-        self.end_detection = end_detection
+        self.end_detection = end_detection or ("decline" if self.max_gain else "exact")
         self.num_candidates = num_candidates or policy.beam_size + (policy.beam_size + 1) // 2
         self.coverage_of = "attention" if self.normalisation.coverage_beta else None
         if self.coverage_of and self.coverage_of not in self.scorers:
@@ -273,6 +274,38 @@ class LabelSearch:
                     number, "no hypothesis within the limits is allowed; check the constraints and the lengths"
                 )
             yield number, hypotheses
+
+
+def search_all(search: Search, memories: Iterable[Memory]) -> Iterator[tuple[int, list[Hypothesis]]]:
+    """The number of each utterance, in order of arrival, and its n best; by the stream of a search that has one.
+
+    Raises UtteranceError, before it is searched, for an utterance whose memory is not a number.
+    """
+    if isinstance(search, LabelSearch):
+        yield from search.stream(checked(memories))
+        return
+    first = 0
+    for memory in checked(memories):
+        try:
+            found = search(memory)
+        except UtteranceError as error:
+            raise UtteranceError(first + error.utterance, error.problem) from error
+        yield from enumerate(found, start=first)
+        first += len(found)
+
+
+def checked(memories: Iterable[Memory]) -> Iterator[Memory]:
+    """The memories, unless one has a frame that is not a finite number: UtteranceError."""
+    first = 0
+    for memory in memories:
+        wrong = ~memory.states.isfinite().all(dim=-1) & valid_mask(memory.lengths, memory.states.size(1))
+        bad = wrong.any(dim=1).nonzero()
+        if len(bad):
+            raise UtteranceError(
+                first + int(bad[0]), "the encoder's output is not a number; check its weights and the audio"
+            )
+        first += len(memory.lengths)
+        yield memory
 
 
 def steps_between_looks(tensor: Tensor) -> int:

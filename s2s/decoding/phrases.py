@@ -19,7 +19,7 @@ MAX_CELLS = 2**28  # of four bytes: 1 GiB
 
 @dataclass(frozen=True)
 class TokenAutomaton:
-    """A deterministic automaton of S states over token ids; tokens that act alike share one of A columns of its table."""
+    """A deterministic automaton of S states over token ids; tokens that act alike share one of A columns."""
 
     columns: Tensor  # (V,) the column of each token
     table: Tensor  # (S,A) int32, the state that each column leads to
@@ -73,8 +73,8 @@ def read_phrases(
 ) -> list[tuple[list[int], float]]:
     """The tokens and boosts of a UTF-8 file with one phrase a line, optionally followed by a tab and its boost.
 
-    Raises UserError, with file and line, for an empty phrase, one that comes twice, characters that the tokenizer lacks,
-    and a boost that is not a finite number; with the file where it has no lines.
+    Raises UserError, with file and line, for an empty phrase, one that comes twice, characters that the tokenizer
+    lacks, and a boost that is not a finite number; with the file where it has no lines.
     """
     phrases: list[tuple[list[int], float]] = []
     first_seen: dict[str, int] = {}
@@ -91,8 +91,8 @@ def read_phrases(
         if tokenizer.unk_id in tokens:
             unknown = sorted({c for c in phrase if tokenizer.unk_id in tokenizer.encode(c)})
             raise UserError(
-                f"{where}: phrase '{phrase}' has characters that the tokenizer lacks ({' '.join(unknown)}): write it as "
-                "the training text would, or leave it out"
+                f"{where}: phrase '{phrase}' has characters that the tokenizer lacks ({' '.join(unknown)}): write it "
+                "as the training text would, or leave it out"
             )
         phrases.append((tokens, _boost(boosts[0], where) if boosts else default_boost))
     if not phrases:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.hypothesis import Hypothesis, Search
 from s2s.errors import UserError
 from s2s.models.memory import Memory
 from s2s.nn.rows import join_rows
@@ -26,7 +26,7 @@ class NgramState:
 
 
 class NgramBlocking:
-    """-inf for a token that would repeat an n-gram of the hypothesis, 0 for any other (Paulus et al. 2017, section 2.5).
+    """-inf for a token that would repeat an n-gram of the hypothesis, else 0 (Paulus et al. 2017, section 2.5).
 
     Raises UserError for an `ngram_size` below 1.
     """
@@ -72,9 +72,9 @@ class NgramBlocking:
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of the text over its bytes compressed by zlib: high where it repeats itself (Radford et al. 2022, section 4.5).
+    """Bytes of the text (UTF-8) over bytes after zlib: high where it repeats itself (Radford et al. 2022, section 4.5).
 
-    Ordinary sentences give 0.5 to 2, more the longer they are; the paper takes a text above 2.4 for a loop.
+    The paper takes a text above 2.4 for a loop.
     """
     data = text.encode("utf-8")
     return len(data) / len(zlib.compress(data))
@@ -85,3 +85,17 @@ def demote_loops(
 ) -> list[Hypothesis]:
     """The hypotheses whose text has a compression ratio up to `max_ratio`, then the others, each in their order."""
     return sorted(hypotheses, key=lambda hypothesis: compression_ratio(decode(hypothesis.tokens)) > max_ratio)
+
+
+class LoopGuard:
+    """What `search` finds, but texts with a compression ratio above `max_ratio` come after all others."""
+
+    def __init__(
+        self, search: Search, decode: Callable[[list[int]], str], max_ratio: float = 2.4, nbest: int = 1
+    ) -> None:
+        if max_ratio <= 0:
+            raise UserError(f"max_compression_ratio={max_ratio}: expected a number above 0, such as 2.4")
+        self.search, self.decode, self.max_ratio, self.nbest = search, decode, max_ratio, nbest
+
+    def __call__(self, memory: Memory) -> list[list[Hypothesis]]:
+        return [demote_loops(found, self.decode, self.max_ratio)[: self.nbest] for found in self.search(memory)]

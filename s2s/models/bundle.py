@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from s2s.audio.fbank import Fbank, FbankConfig
 from s2s.errors import UserError, nearest
@@ -23,6 +24,9 @@ from s2s.tokenizers.load import load_tokenizer
 from s2s.version import __version__
 
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.yaml", "model.safetensors", "tokenizer", "README.md"
+BUNDLE = "a folder that `s2s train`, `s2s average` or `s2s bundle` wrote"
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass
@@ -36,16 +40,8 @@ class Bundle:
 
     def write(self, folder: Path) -> None:
         """Write config.yaml, model.safetensors and tokenizer/ into a folder that does not exist yet."""
-        folder.mkdir(parents=True)
-        config = {
-            "s2s_version": __version__,
-            "features": asdict(self.fbank.config),
-            "model": dict(self.model_config),
-        }
-        (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
-        self.tokenizer.save(folder / TOKENIZER)
+        config = {"features": asdict(self.fbank.config), "model": dict(self.model_config)}
+        write_folder(folder, config, self.model, self.tokenizer)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the bundle beside `folder`, then put it in its place."""
@@ -53,20 +49,30 @@ class Bundle:
             self.write(beside)
 
 
-def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The config of a bundle; UserError where the folder holds none."""
+def write_folder(folder: Path, config: Mapping[str, Any], model: nn.Module, tokenizer: Tokenizer) -> None:
+    """Write config.yaml, model.safetensors and tokenizer/ into a folder that does not exist yet."""
+    folder.mkdir(parents=True)
+    text = yaml.safe_dump({"s2s_version": __version__, **config}, sort_keys=False)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    tokenizer.save(folder / TOKENIZER)
+
+
+def read_config(
+    folder: str | os.PathLike[str], keys: tuple[str, ...] = ("features", "model"), expected: str = BUNDLE
+) -> dict[str, Any]:
+    """The config of a bundle, a mapping under each of `keys`; UserError where the folder is not what was `expected`."""
     path = Path(folder) / CONFIG
     if not path.is_file():
-        raise UserError(
-            f"{folder}: not a bundle (no {CONFIG} in it); expected a folder that `s2s train`, `s2s average` or "
-            "`s2s bundle` wrote"
-        )
+        raise UserError(f"{folder}: not a bundle (no {CONFIG} in it); expected {expected}")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML: {error}") from error
-    if not isinstance(config, dict) or any(not isinstance(config.get(key), dict) for key in ("model", "features")):
-        raise UserError(f"{path}: expected the keys `features` and `model`; the file is not a bundle's config")
+    if not isinstance(config, dict) or any(not isinstance(config.get(key), dict) for key in keys):
+        named = " and ".join(f"`{key}`" for key in keys)
+        raise UserError(f"{path}: expected the key{'s' if len(keys) > 1 else ''} {named}; give {expected}")
     return config
 
 
@@ -81,17 +87,17 @@ def read_weights(folder: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: not a whole safetensors file ({error}); copy or make the bundle again") from error
 
 
-def load_bundle(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Bundle:
-    """The bundle in `folder`, its model in evaluation mode on `device`; UserError names what is missing or wrong."""
-    config = read_config(folder)
+def read_model(
+    folder: str | os.PathLike[str], config: Mapping[str, Any], key: str, kind: type[Model]
+) -> tuple[Model, Tokenizer]:
+    """The model that `config[key]` describes, with the weights in `folder`, and the tokenizer there.
+
+    Raises UserError where the model is not a `kind`, or one of them is missing, broken, or does not fit the others.
+    """
     path = Path(folder) / CONFIG
-    known = FbankConfig.__dataclass_fields__
-    for key in config["features"]:
-        if key not in known:
-            raise UserError(f"{path}: features.{key}: no such key.{nearest(key, known)}")
-    model = build(config["model"], f"{path}: model")
-    if not isinstance(model, HybridModel):
-        raise UserError(f"{path}: model._target_: expected {HybridModel.__module__}.HybridModel")
+    model = build(config[key], f"{path}: {key}")
+    if not isinstance(model, kind):
+        raise UserError(f"{path}: {key}._target_: expected {kind.__module__}.{kind.__name__}")
     weights = read_weights(folder)
     expected = model.state_dict()
     wrong = [k for k in expected if k not in weights or weights[k].shape != expected[k].shape]
@@ -105,6 +111,18 @@ def load_bundle(folder: str | os.PathLike[str], device: str | torch.device = "cp
             f"{folder}: the tokenizer has {tokenizer.vocab_size} pieces but the model {model.vocab_size} outputs; "
             "they come from different trainings"
         )
+    return model, tokenizer
+
+
+def load_bundle(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Bundle:
+    """The bundle in `folder`, its model in evaluation mode on `device`; UserError names what is missing or wrong."""
+    config = read_config(folder)
+    path = Path(folder) / CONFIG
+    known = FbankConfig.__dataclass_fields__
+    for key in config["features"]:
+        if key not in known:
+            raise UserError(f"{path}: features.{key}: no such key.{nearest(key, known)}")
+    model, tokenizer = read_model(folder, config, "model", HybridModel)
     try:
         fbank = Fbank(FbankConfig(**config["features"])).eval()  # in training it may dither
     except TypeError as error:

@@ -30,6 +30,7 @@ class ConformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.model_dim = model_dim
+        self.subsampling_factor = 4
         self.subsampling = ConvolutionSubsampling(input_dim, model_dim, subsampling_channels, dropout)
         self.blocks = nn.ModuleList(
             ConformerBlock(model_dim, num_heads, feed_forward_dim, kernel_size, dropout) for _ in range(num_layers)

@@ -26,6 +26,7 @@ class Encoder(Protocol):
     """Anything that turns source frames into a memory."""
 
     model_dim: int
+    subsampling_factor: int  # source frames per memory frame
 
     def __call__(self, source: Tensor, lengths: Tensor) -> Memory:
         """source (B,S,F), lengths (B,) -> Memory"""
@@ -75,4 +76,12 @@ class Decoder(Protocol[State]):
 
     def join(self, state: State, other: State) -> State:
         """The utterances of `other` behind those of `state`."""
+        ...
+
+
+class AttentionDecoder(Decoder[State], Protocol[State]):
+    """A decoder that can say where it looked."""
+
+    def attention(self, memory: Memory, tokens: Tensor) -> Tensor:
+        """Tokens (N,U) as above -> where each looked, (N,U,T), the mean of layers and heads."""
         ...

@@ -69,7 +69,7 @@ def test_average_writes_a_bundle_of_the_kept_checkpoints(s2s_cli: Cli, trained: 
     s2s.load(tmp_path / "averaged")
 
 
-@pytest.mark.parametrize("mode", ["joint", "attention_greedy", "ctc_greedy"])
+@pytest.mark.parametrize("mode", ["joint", "greedy", "ctc_greedy"])
 def test_decode_writes_a_transcript_for_every_utterance_to_be_scored(
     s2s_cli: Cli, digits: Path, model: Path, tmp_path: Path, mode: str
 ) -> None:

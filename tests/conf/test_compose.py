@@ -40,7 +40,7 @@ def test_a_shipped_config_takes_parts_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "conf" / "decoding").mkdir(parents=True)
     (tmp_path / "conf" / "decoding" / "narrow.yaml").write_text("search: beam\nbeam_size: 2\n")
     assert load_decoding_config(["decoding=narrow"], tmp_path / "conf").beam_size == 2
-    assert load_decoding_config(["decoding=attention_greedy"], tmp_path / "conf").beam_size == 1
+    assert load_decoding_config(["decoding=greedy"], tmp_path / "conf").beam_size == 1
 
 
 def test_the_config_shown_is_the_whole_config(tokenizer: str) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from toy import BLANK, BOS, EOS, toy_memory, toy_model, toy_source
 
 from s2s.decoding.beam import Beam
-from s2s.decoding.config import DecodingConfig, build_search
 from s2s.decoding.ctc_prefix import CTCPrefixScorer
 from s2s.decoding.engine import LabelSearch
 from s2s.decoding.limits import Limits
@@ -114,36 +113,6 @@ def test_a_beam_of_one_is_greedy(seed: int) -> None:
     assert joint(model, 0.0, beam_size=1)(memory)[0][0].tokens == tokens[1:]
 
 
-@given(
-    lengths=st.lists(st.integers(7, 60), min_size=2, max_size=5),
-    mode=st.sampled_from(["ctc_greedy", "attention_greedy", "joint"]),
-    padding=st.sampled_from([0.0, 5.0, float("nan")]),
-    more=st.integers(0, 30),
-    seed=st.integers(0, 99),
-)
-@settings(max_examples=15)
-def test_an_utterance_decodes_the_same_alone_and_in_any_batch(
-    lengths: list[int], mode: str, padding: float, more: int, seed: int
-) -> None:
-    config = {
-        "ctc_greedy": DecodingConfig(search="ctc_greedy"),
-        "attention_greedy": DecodingConfig(beam_size=1, ctc_weight=0.0),
-        "joint": DecodingConfig(beam_size=4, nbest=3),
-    }[mode]
-    model = toy_model(8, seed)
-    search = build_search(config, model)
-    with torch.no_grad():
-        together = search(model.encode(*toy_source(lengths, seed, padding, more)))
-        order = list(reversed(range(len(lengths))))
-        source, given_lengths = toy_source(lengths, seed)
-        turned = search(model.encode(source[order], given_lengths[order]))
-        for b, length in enumerate(lengths):
-            alone = search(model.encode(source[b : b + 1, :length], given_lengths[b : b + 1]))[0]
-            for other in (together[b], turned[order.index(b)]):
-                assert [h.tokens for h in other] == [h.tokens for h in alone]
-                assert [h.score for h in other] == pytest.approx([h.score for h in alone], abs=1e-8)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_groups_that_do_not_avoid_each_other_are_as_many_equal_beams(seed: int) -> None:
     model, memory = toy_model(8, seed), toy_memory([7, 5], seed)
@@ -202,19 +171,3 @@ def test_diverse_groups_are_those_of_the_definition(seed: int, diversity: float,
 def test_a_beam_out_of_range_is_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Beam(**values)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (DecodingConfig(beam_size=7), r"beam_size=7: expected 1 to 6"),
-        (DecodingConfig(beam_size=0), r"beam_size=0"),
-        (DecodingConfig(beam_size=2, nbest=3), r"nbest=3: expected 1 to beam_size=2"),
-        (DecodingConfig(beam_size=2, max_length_ratio=0.0), r"max_length_ratio=0\.0"),
-        (DecodingConfig(search="bean"), r"decoding\.search=bean: .* Did you mean 'beam'"),
-        (DecodingConfig(ctc_weight=1.5), r"decoding\.ctc_weight=1\.5"),
-    ],
-)
-def test_values_out_of_range_are_refused(config: DecodingConfig, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        build_search(config, toy_model(6))

@@ -56,7 +56,7 @@ def test_a_recipe_for_ones_own_data_runs_as_the_readme_tells(tree: Path, digits:
         "stage 5: score",
         "stage 6: bundle",
     ]
-    for mode in ("ctc_greedy", "attention_greedy", "joint"):
+    for mode in ("ctc_greedy", "greedy", "joint"):
         assert (mine / f"exp/decode/test/{mode}/score.txt").read_text().startswith("%WER ")
     assert (mine / "exp/bundle/README.md").read_text().count("%WER") == 3
 

@@ -17,8 +17,8 @@ class HypothesisCache:
     """Self-attention keys and values of K hypotheses an utterance, in P slots that these hypotheses share.
 
     The keys and values of a token are written once and stay where they are; `ancestors` says whose past they belong to.
-    To continue one hypothesis from another is then to copy a row of booleans. All K attend as one product over the slots,
-    and slots nobody descends from any more are cleared away whenever the cache is full.
+    To continue one hypothesis from another is then to copy a row of booleans. All K attend as one product over the
+    slots, and slots nobody descends from any more are cleared away whenever the cache is full.
     """
 
     keys: Tensor  # (B,L,H,P,d)

@@ -1,0 +1,42 @@
+"""What `s2s decode` writes beside the transcripts, where it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from s2s.api import Transcript
+    from s2s.decoding.config import DecodingConfig
+
+
+def write_details(out: Path, transcripts: Mapping[str, Transcript], decoding: DecodingConfig) -> None:
+    """Write nbest.jsonl, ctm and attention.safetensors, those that `decoding` asks for, into `out`."""
+    import json
+
+    from s2s.files import replacing
+
+    if decoding.nbest > 1:
+        lines = (
+            json.dumps({"id": name, "rank": rank, "text": each.text, "score": each.score, "scores": each.scores})
+            for name, transcript in transcripts.items()
+            for rank, each in enumerate([transcript, *transcript.alternatives], start=1)
+        )
+        with replacing(out / "nbest.jsonl") as beside:
+            beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    if decoding.token_times:
+        # NIST's format: recording, channel, start, duration, word
+        words = (
+            f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text}\n"
+            for name, transcript in transcripts.items()
+            for word in transcript.words or []
+        )
+        with replacing(out / "ctm") as beside:
+            beside.write_text("".join(words), encoding="utf-8")
+    if decoding.attention:
+        from safetensors.torch import save_file
+
+        weights = {n: t.attention.cpu().contiguous() for n, t in transcripts.items() if t.attention is not None}
+        with replacing(out / "attention.safetensors") as beside:
+            save_file(weights, beside)

@@ -1,0 +1,198 @@
+"""From a decoding config and models to a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from s2s.decoding.annotate import AnnotatingSearch
+from s2s.decoding.beam import Beam
+from s2s.decoding.bias import PhraseBias
+from s2s.decoding.config import DecodingConfig
+from s2s.decoding.constraints import PhraseConstraint, PrefixConstraint
+from s2s.decoding.ctc import CTCGreedySearch
+from s2s.decoding.ctc_beam import CTCPrefixBeamSearch
+from s2s.decoding.ctc_prefix import CTCPrefixScorer
+from s2s.decoding.engine import LabelSearch, Policy
+from s2s.decoding.ensemble import member
+from s2s.decoding.hypothesis import Search
+from s2s.decoding.internal_lm import InternalLMScorer
+from s2s.decoding.limits import Limits
+from s2s.decoding.mbr import MBRSearch
+from s2s.decoding.ngram import load_ngram
+from s2s.decoding.normalisation import Normalisation
+from s2s.decoding.phrases import read_phrases
+from s2s.decoding.repetition import LoopGuard, NgramBlocking
+from s2s.decoding.rescoring import Rescorer, RescoringSearch
+from s2s.decoding.sampling import Sampling
+from s2s.decoding.scorers import CandidateScorer, DecoderScorer, LengthBonus, Scorer
+from s2s.errors import UserError
+from s2s.models.hybrid import HybridModel
+from s2s.models.language_model import TransformerLanguageModel
+from s2s.models.lm_bundle import check_vocabulary, load_language_model
+from s2s.tokenizers.base import SPACE, Tokenizer
+
+Scorers = dict[str, tuple[Scorer | CandidateScorer, float]]
+
+
+def build_search(config: DecodingConfig, models: Sequence[HybridModel], tokenizer: Tokenizer) -> Search:
+    """The search that `config` describes over the outputs of `models`, an ensemble where they are several.
+
+    Raises UserError for a value out of range, for a file that cannot be read, and for a language model or phrases that
+    are not of the tokenizer's vocabulary.
+    """
+    model = models[0]
+    if config.search in ("beam", "ctc_prefix") and config.beam_size > model.vocab_size:
+        raise UserError(
+            f"decoding.beam_size={config.beam_size}: expected 1 to {model.vocab_size}, the size of the vocabulary"
+        )
+    if not 1 <= config.nbest <= config.beam_size:
+        raise UserError(f"decoding.nbest={config.nbest}: expected 1 to beam_size={config.beam_size}")
+    lm = _language_model(config, model, tokenizer)
+    passes = [config.rescore, config.mbr is not None, config.max_compression_ratio is not None]
+    search = _first_pass(config, models, tokenizer, None if config.rescore else lm, _nbest(config, passes))
+    if config.rescore:
+        search = _rescoring(config, model, lm, search, _nbest(config, passes[1:]))
+    if config.mbr is not None:
+        weights = "uniform" if config.search == "sampling" else "score"
+        nbest = _nbest(config, passes[2:])
+        search = MBRSearch(search, tokenizer.decode, config.mbr, weights, config.mbr_temperature, nbest)
+    if config.max_compression_ratio is not None:
+        search = LoopGuard(search, tokenizer.decode, config.max_compression_ratio, config.nbest)
+    if config.token_times or config.attention:
+        search = AnnotatingSearch(search, model, config.token_times, config.attention)
+    return search
+
+
+def _nbest(config: DecodingConfig, later_passes: Sequence[bool]) -> int:
+    """How many hypotheses a pass returns: all that a later one may choose from."""
+    return config.beam_size if any(later_passes) else config.nbest
+
+
+def _first_pass(
+    config: DecodingConfig,
+    models: Sequence[HybridModel],
+    tokenizer: Tokenizer,
+    lm: TransformerLanguageModel | None,
+    nbest: int,
+) -> Search:
+    model = models[0]
+    if config.search == "ctc_greedy":
+        return CTCGreedySearch(model.ctc)
+    if config.search == "ctc_prefix":
+        return CTCPrefixBeamSearch(
+            model.ctc,
+            model.bos_id,
+            model.eos_id,
+            beam_size=config.beam_size,
+            nbest=nbest,
+            scorers=_fusion(config, model, tokenizer, lm),
+            num_candidates=config.num_candidates or 20,
+        )
+    return _label_search(config, models, tokenizer, lm, nbest)
+
+
+def _label_search(
+    config: DecodingConfig,
+    models: Sequence[HybridModel],
+    tokenizer: Tokenizer,
+    lm: TransformerLanguageModel | None,
+    nbest: int,
+) -> LabelSearch:
+    model = models[0]
+    scorers: Scorers = {}
+    for i, each in enumerate(models):
+        number = str(i + 1) if i else ""
+        attention = DecoderScorer(each.decoder, need_attention=config.coverage_beta > 0 and i == 0)
+        scorers[f"attention{number}"] = member(attention, i), (1.0 - config.ctc_weight) / len(models)
+        ctc = CTCPrefixScorer(each.ctc, each.bos_id, each.eos_id)
+        scorers[f"ctc{number}"] = member(ctc, i), config.ctc_weight / len(models)
+    if config.internal_lm_weight:
+        scorers["internal_lm"] = InternalLMScorer(model.decoder), -config.internal_lm_weight
+    scorers |= _fusion(config, model, tokenizer, lm)
+    scorers |= _constraints(config, model, tokenizer)
+    policy: Policy
+    if config.search == "sampling":
+        policy = Sampling(
+            config.beam_size, config.temperature, config.top_k, config.top_p, config.typical_p, config.seed
+        )
+    else:
+        policy = Beam(config.beam_size, config.groups, config.diversity)
+    return LabelSearch(
+        scorers,
+        policy,
+        vocab_size=model.vocab_size,
+        bos_id=model.bos_id,
+        eos_id=model.eos_id,
+        forbidden_ids=(model.blank_id, model.bos_id),
+        nbest=nbest,
+        limits=Limits(config.max_length_ratio, config.max_length, config.min_length_ratio, config.min_length),
+        normalisation=Normalisation(config.length_alpha, config.coverage_beta),
+        num_candidates=config.num_candidates,
+        end_detection=config.end_detection,
+        batch_size=config.batch_size,
+    )
+
+
+def _fusion(
+    config: DecodingConfig, model: HybridModel, tokenizer: Tokenizer, lm: TransformerLanguageModel | None
+) -> Scorers:
+    """The scorers that know nothing of the audio."""
+    scorers: Scorers = {}
+    if lm is not None:
+        scorers["lm"] = DecoderScorer(lm), config.lm_weight
+    if config.ngram:
+        scorers["ngram"] = load_ngram(config.ngram, tokenizer), config.ngram_weight
+    if config.phrases:
+        phrases = read_phrases(config.phrases, tokenizer, config.phrase_boost)
+        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+        scorers["phrases"] = PhraseBias(phrases, model.vocab_size, model.bos_id, model.eos_id, pieces), 1.0
+    if config.length_bonus:
+        scorers["length"] = LengthBonus(model.vocab_size, model.eos_id), config.length_bonus
+    return scorers
+
+
+def _constraints(config: DecodingConfig, model: HybridModel, tokenizer: Tokenizer) -> Scorers:
+    """Scorers that forbid: 0 or -inf."""
+    scorers: Scorers = {}
+    if config.no_repeat_ngram:
+        scorers["no_repeat_ngram"] = NgramBlocking(config.no_repeat_ngram, model.vocab_size), 1.0
+    if config.prefix is not None:
+        tokens = tokenizer.encode(config.prefix)
+        if tokenizer.unk_id in tokens:
+            raise UserError(f"decoding.prefix={config.prefix}: has characters that the tokenizer lacks")
+        scorers["prefix"] = PrefixConstraint([tokens], model.vocab_size, model.eos_id), 1.0
+    if config.choices:
+        phrases = [tokens for tokens, _ in read_phrases(config.choices, tokenizer)]
+        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+        # Characters have a piece that is a space; subwords bring their own.
+        separator = [pieces.index(SPACE)] if tokenizer.kind == "char" and SPACE in pieces else []
+        choices = PhraseConstraint(phrases, model.vocab_size, model.eos_id, config.choices_repeat, separator)
+        scorers["choices"] = choices, 1.0
+    return scorers
+
+
+def _language_model(
+    config: DecodingConfig, model: HybridModel, tokenizer: Tokenizer
+) -> TransformerLanguageModel | None:
+    if config.lm is None:
+        return None
+    bundle = load_language_model(config.lm, next(model.parameters()).device)
+    check_vocabulary(bundle.tokenizer, tokenizer, f"decoding.lm={config.lm}")
+    return bundle.model
+
+
+def _rescoring(
+    config: DecodingConfig, model: HybridModel, lm: TransformerLanguageModel | None, first: Search, nbest: int
+) -> RescoringSearch:
+    """The first pass has `ctc_weight`, the attention decoders share the rest."""
+    rest = 1.0 - config.ctc_weight
+    rescorers = {"attention_rescoring": Rescorer(model.decoder, rest * (1.0 - config.reverse_weight))}
+    if config.reverse_weight:
+        if model.reverse_decoder is None:
+            raise UserError(
+                f"decoding.reverse_weight={config.reverse_weight}: the model has no right-to-left decoder; leave it out"
+            )
+        rescorers["reverse_rescoring"] = Rescorer(model.reverse_decoder, rest * config.reverse_weight, reverse=True)
+    if lm is not None:
+        rescorers["lm_rescoring"] = Rescorer(lm, config.lm_weight)
+    return RescoringSearch(first, rescorers, model.bos_id, model.eos_id, config.ctc_weight, 0.0, nbest)

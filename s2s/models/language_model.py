@@ -1,0 +1,111 @@
+"""The Transformer language model, and the loss of all that predicts the next token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from s2s.errors import UserError
+from s2s.models.memory import Memory
+from s2s.models.transformer_decoder import TransformerDecoderLayer, all_at_once, embed, one_at_a_time
+from s2s.nn.attention.cache import HypothesisCache
+from s2s.nn.lengths import valid_mask
+
+
+def teacher_forced(target: Tensor, lengths: Tensor, bos_id: int, eos_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What a decoder is given and what it should answer, for targets (B,U) without bos and eos, lengths (B,).
+
+    Returns tokens (B,U+1) from bos on, the label of each (B,U+1), the last one eos, and which count (B,U+1) bool.
+    """
+    column = target.new_zeros(len(target), 1)
+    counted = valid_mask(lengths + 1, target.size(1) + 1)
+    target = target.masked_fill(~counted[:, 1:], eos_id)
+    return torch.cat((column + bos_id, target), dim=1), torch.cat((target, column + eos_id), dim=1), counted
+
+
+def cross_entropy(log_probs: Tensor, labels: Tensor, counted: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Nats per label of log_probs (B,U,V) against labels (B,U), smoothed over the vocabulary, where `counted` (B,U).
+
+    Label smoothing as in Szegedy et al. 2016, section 7.
+    """
+    log_probs = log_probs.float()
+    correct = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    smoothed = (1 - label_smoothing) * correct + label_smoothing * log_probs.mean(dim=-1)
+    return -smoothed.masked_fill(~counted, 0.0).sum() / counted.sum()
+
+
+class TransformerLanguageModel(nn.Module):
+    """Predicts the next token from the tokens so far: a Transformer decoder without a memory (pre-norm).
+
+    It is a `Decoder` and takes a memory as all do, only to know how many utterances there are; `DecoderScorer` makes a
+    scorer of it (shallow fusion). Its state is the cache of its layers.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        model_dim: int = 256,
+        num_layers: int = 6,
+        num_heads: int = 4,
+        feed_forward_dim: int = 1024,
+        dropout: float = 0.1,
+        bos_id: int = 2,
+        eos_id: int = 3,
+    ) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.bos_id, self.eos_id = bos_id, eos_id
+        self.embedding = nn.Embedding(vocab_size, model_dim)
+        nn.init.normal_(self.embedding.weight, std=model_dim**-0.5)
+        self.layers: list[TransformerDecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
+            TransformerDecoderLayer(model_dim, num_heads, feed_forward_dim, dropout, over_memory=False)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(model_dim)
+        self.out = nn.Linear(model_dim, vocab_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
+        """tokens (N,U) from bos on -> log-probabilities (N,U,V) of each next token; `memory` is not looked at."""
+        return self.log_probs(tokens)
+
+    def log_probs(self, tokens: Tensor) -> Tensor:
+        """tokens (N,U) from bos on -> log-probabilities (N,U,V) of each next token"""
+        x = self.dropout(embed(self.embedding, tokens, torch.arange(tokens.size(1), device=tokens.device)))
+        past = all_at_once(tokens)
+        for layer in self.layers:
+            x, _ = layer(x, past)
+        return self.out(self.norm(x)).log_softmax(dim=-1)
+
+    def loss(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Cross-entropy of texts (B,U) without bos and eos, lengths (B,): nats per token, eos counted."""
+        given, labels, counted = teacher_forced(tokens, lengths, self.bos_id, self.eos_id)
+        return cross_entropy(self.log_probs(given), labels, counted)
+
+    def start(self, memory: Memory, beam_size: int, need_attention: bool = False) -> HypothesisCache:
+        """State of N = B * beam_size rows, in the dtype of the weights. Raises UserError where attention is wanted."""
+        if need_attention:
+            raise UserError("a language model attends to no memory: ask the attention decoder for attention")
+        heads = self.layers[0].self_attention.heads
+        like = self.embedding.weight.new_empty(len(memory.lengths))
+        return HypothesisCache.empty(like, beam_size, len(self.layers), heads.num_heads, heads.head_dim)
+
+    def step(self, tokens: Tensor, state: HypothesisCache) -> tuple[Tensor, HypothesisCache]:
+        """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""
+        grid = state.positions.shape
+        x = self.dropout(embed(self.embedding, tokens.clamp(min=0).view(grid), state.positions))  # (B,K,D)
+        mask = state.open()
+        for i, layer in enumerate(self.layers):
+            x, _ = layer(x, one_at_a_time(state, i, mask))
+        state.close(tokens.view(grid) >= 0)
+        return self.out(self.norm(x)).log_softmax(dim=-1).flatten(0, 1), state
+
+    def select(self, state: HypothesisCache, parents: Tensor, utterances: Tensor | None = None) -> HypothesisCache:
+        """Make row n continue from row `parents[n]`, of the same utterance; `utterances` are those that stay."""
+        state.select(parents, utterances)
+        return state
+
+    def join(self, state: HypothesisCache, other: HypothesisCache) -> HypothesisCache:
+        """The utterances of `other` behind those of `state`."""
+        state.join(other)
+        return state

@@ -1,0 +1,53 @@
+"""The folder a language model travels in: a bundle without features."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from s2s.errors import UserError
+from s2s.files import replacing
+from s2s.models.bundle import read_config, read_model, write_folder
+from s2s.models.language_model import TransformerLanguageModel
+from s2s.tokenizers.base import Tokenizer
+
+KEY = "language_model"
+
+
+@dataclass
+class LanguageModelBundle:
+    """A language model and its tokenizer; `model_config` is what `build` made the model from."""
+
+    model: TransformerLanguageModel
+    tokenizer: Tokenizer
+    model_config: Mapping[str, Any]
+
+
+def save_language_model(bundle: LanguageModelBundle, folder: str | os.PathLike[str]) -> None:
+    """Write config.yaml, model.safetensors and tokenizer/ beside `folder`, then put them in its place."""
+    with replacing(folder) as beside:
+        write_folder(beside, {KEY: dict(bundle.model_config)}, bundle.model, bundle.tokenizer)
+
+
+def load_language_model(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> LanguageModelBundle:
+    """The language model in `folder`, in evaluation mode on `device`; UserError names what is missing or wrong."""
+    config = read_config(folder, (KEY,), "the folder of a language model")
+    model, tokenizer = read_model(folder, config, KEY, TransformerLanguageModel)
+    return LanguageModelBundle(model.eval().to(device), tokenizer, config[KEY])
+
+
+def check_vocabulary(lm_tokenizer: Tokenizer, tokenizer: Tokenizer, where: str) -> None:
+    """Raise UserError, naming `where`, unless the language model's tokenizer has the pieces of the model's."""
+    theirs, ours = (t.pieces(range(t.vocab_size)) for t in (lm_tokenizer, tokenizer))
+    if theirs == ours:
+        return
+    first = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours)))
+    a, b = (f"'{pieces[first]}'" if first < len(pieces) else "none" for pieces in (theirs, ours))
+    raise UserError(
+        f"{where}: the language model has another tokenizer than the model: piece {first} is {a}, the model's {b} "
+        f"({len(theirs)} pieces, the model's {len(ours)}); use a language model trained with the model's tokenizer"
+    )

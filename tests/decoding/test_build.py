@@ -1,0 +1,241 @@
+"""Every mode that s2s ships, built from its config; what fits no mode or no vocabulary is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import toy_model, toy_source
+
+import s2s.conf
+from s2s.decoding.build import build_search
+from s2s.decoding.config import DecodingConfig, load_decoding_config
+from s2s.decoding.engine import search_all
+from s2s.decoding.ensemble import encode
+from s2s.decoding.hypothesis import Hypothesis, UtteranceError
+from s2s.errors import UserError
+from s2s.models.language_model import TransformerLanguageModel
+from s2s.models.lm_bundle import LanguageModelBundle, save_language_model
+from s2s.tokenizers.base import SPACE, SPECIAL_PIECES
+from s2s.tokenizers.character import CharacterTokenizer
+
+TOKENIZER = CharacterTokenizer([*SPECIAL_PIECES, "a", "b", SPACE, "c"])  # 8 pieces, as the toy model
+MODES = sorted(path.stem for path in (Path(s2s.conf.__file__).parent / "decoding").glob("*.yaml"))
+
+
+def same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
+    assert [h.tokens for h in found] == [h.tokens for h in expected]
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-8)
+    assert [h.frames for h in found] == [h.frames for h in expected]
+
+
+def test_there_is_a_file_for_every_mode() -> None:
+    assert {"greedy", "beam", "joint", "diverse", "sampling", "mbr", "ctc_prefix", "rescoring"} <= set(MODES)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(
+    lengths=st.lists(st.integers(7, 60), min_size=2, max_size=5),
+    padding=st.sampled_from([0.0, 5.0, float("nan")]),
+    more=st.integers(0, 30),
+    batch_size=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=5)
+def test_an_utterance_decodes_the_same_alone_and_in_any_batch(
+    mode: str, lengths: list[int], padding: float, more: int, batch_size: int, seed: int
+) -> None:
+    options = [f"decoding={mode}", f"decoding.batch_size={batch_size}", "decoding.token_times=true"]
+    width = [] if "greedy" in mode else ["decoding.beam_size=4", f"decoding.nbest={1 if mode == 'mbr' else 4}"]
+    model = toy_model(8, seed)
+    search = build_search(load_decoding_config([*options, *width]), [model], TOKENIZER)
+    with torch.no_grad():
+        source, sizes = toy_source(lengths, seed, padding, more)
+        together = dict(search_all(search, [model.encode(source, sizes)]))
+        order = list(reversed(range(len(lengths))))
+        source, sizes = toy_source(lengths, seed)
+        turned = dict(search_all(search, [model.encode(source[order], sizes[order])]))
+        for b, length in enumerate(lengths):
+            alone = search(model.encode(source[b : b + 1, :length], sizes[b : b + 1]))[0]
+            same(together[b], alone)
+            same(turned[order.index(b)], alone)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_broken_encoder_output_is_named_in_every_mode(mode: str) -> None:
+    options = [f"decoding={mode}"] + ([] if "greedy" in mode else ["decoding.beam_size=4", "decoding.nbest=1"])
+    model = toy_model(8)
+    search = build_search(load_decoding_config(options), [model], TOKENIZER)
+    with torch.no_grad():
+        good, bad = model.encode(*toy_source([20])), model.encode(*toy_source([20, 30]))
+        bad.states[1, 2] = float("nan")
+        with pytest.raises(UtteranceError, match=r"utterance 3 of the batch: .*not a number"):
+            list(search_all(search, [good, bad]))
+
+
+def test_an_ensemble_of_one_model_twice_is_that_model_and_its_score_the_mean() -> None:
+    models = [toy_model(8, 0), toy_model(8, 1)]
+    source = toy_source([40, 25])
+    config = DecodingConfig(beam_size=4, nbest=4, batch_size=1)
+    with torch.no_grad():
+        alone = build_search(config, models[:1], TOKENIZER)(encode(models[:1], *source))
+        twice = build_search(config, [models[0]] * 2, TOKENIZER)(encode([models[0]] * 2, *source))
+        for found, expected in zip(twice, alone, strict=True):
+            same(found, expected)
+        both = build_search(config, models, TOKENIZER)(encode(models, *source))
+        for b, found in enumerate(both):
+            for hypothesis in found:
+                parts = hypothesis.scores
+                assert set(parts) == {"attention", "ctc", "attention2", "ctc2"}
+                mean = 0.35 * (parts["attention"] + parts["attention2"]) + 0.15 * (parts["ctc"] + parts["ctc2"])
+                assert hypothesis.score == pytest.approx(mean, abs=1e-8)
+                own = models[1].encode(*source).rows(b, b + 1)
+                log_probs = models[1].decoder(own, torch.tensor([[2, *hypothesis.tokens]]))[0]
+                expected_part = sum(log_probs[i, t].item() for i, t in enumerate([*hypothesis.tokens, 3]))
+                assert parts["attention2"] == pytest.approx(expected_part, abs=1e-8)
+
+
+def test_attention_is_where_the_decoder_looked() -> None:
+    model = toy_model(8)
+    search = build_search(DecodingConfig(beam_size=4, nbest=2, attention=True), [model], TOKENIZER)
+    with torch.no_grad():
+        memory = model.encode(*toy_source([40, 25]))
+        for b, found in enumerate(search(memory)):
+            for hypothesis in found:
+                assert hypothesis.attention is not None
+                assert hypothesis.attention.shape == (len(hypothesis.tokens), int(memory.lengths[b]))
+                torch.testing.assert_close(
+                    hypothesis.attention.sum(dim=1), torch.ones(len(hypothesis.tokens), dtype=torch.float64)
+                )
+
+
+def test_a_hypothesis_that_ctc_cannot_align_has_no_times() -> None:
+    model = toy_model(8)
+    config = DecodingConfig(beam_size=1, ctc_weight=0.0, max_length_ratio=3.0, min_length_ratio=3.0, token_times=True)
+    with torch.no_grad():
+        found = build_search(config, [model], TOKENIZER)(model.encode(*toy_source([30])))[0][0]
+    assert len(found.tokens) > 7
+    assert found.frames is None
+
+
+def language_model(folder: Path, pieces: list[str]) -> Path:
+    torch.manual_seed(0)
+    config = {
+        "_target_": "s2s.models.language_model.TransformerLanguageModel",
+        "vocab_size": len(pieces),
+        "model_dim": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+        "feed_forward_dim": 8,
+    }
+    model = TransformerLanguageModel(len(pieces), 8, 1, 2, 8)
+    save_language_model(LanguageModelBundle(model, CharacterTokenizer(pieces), config), folder)
+    return folder
+
+
+def arpa(folder: Path, words: str) -> Path:
+    path = folder / "lm.arpa"
+    unigrams = [f"-1.0\t{word}" for word in ["<unk>", "<s>", "</s>", *words.split()]]
+    lines = ["\\data\\", f"ngram 1={len(unigrams)}", "", "\\1-grams:", *unigrams, "", "\\end\\"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("search", ["beam", "ctc_prefix"])
+def test_all_that_knows_nothing_of_the_audio_adds_up(tmp_path: Path, search: str) -> None:
+    model = toy_model(8)
+    (tmp_path / "phrases").write_text("a c\t1.5\nb\n", encoding="utf-8")
+    config = DecodingConfig(
+        search=search,
+        beam_size=4,
+        nbest=2,
+        lm=str(language_model(tmp_path / "lm", [*SPECIAL_PIECES, "a", "b", SPACE, "c"])),
+        lm_weight=0.2,
+        ngram=str(arpa(tmp_path, f"a b {SPACE} c")),
+        ngram_weight=0.4,
+        phrases=str(tmp_path / "phrases"),
+        length_bonus=0.3,
+    )
+    with torch.no_grad():
+        for found in build_search(config, [model], TOKENIZER)(model.encode(*toy_source([40, 25]))):
+            for hypothesis in found:
+                parts = hypothesis.scores
+                weights = {"lm": 0.2, "ngram": 0.4, "phrases": 1.0, "length": 0.3}
+                weights |= {"attention": 0.7, "ctc": 0.3} if search == "beam" else {"ctc": 1.0}
+                assert set(parts) == set(weights)
+                total = sum(weight * parts[name] for name, weight in weights.items())
+                assert hypothesis.score == pytest.approx(total, abs=1e-5)
+                assert parts["length"] == len(hypothesis.tokens)
+
+
+def test_a_prefix_and_a_closed_set_of_phrases_are_kept_to(tmp_path: Path) -> None:
+    model = toy_model(8)
+    (tmp_path / "choices").write_text("ab\nc a\n", encoding="utf-8")
+    with torch.no_grad():
+        memory = model.encode(*toy_source([60, 45]))
+        for options, allowed in (
+            ({"prefix": "ba c"}, lambda text: text.startswith("ba c")),
+            ({"choices": str(tmp_path / "choices")}, lambda text: text in ("ab", "c a")),
+            (
+                {"choices": str(tmp_path / "choices"), "choices_repeat": True, "min_length": 6},
+                lambda text: not text.replace("ab", "").replace("c a", "").strip() and len(text) >= 6,
+            ),
+            ({"no_repeat_ngram": 1, "min_length": 3}, lambda text: len(set(text)) == len(text) >= 2),
+        ):
+            search = build_search(DecodingConfig(beam_size=4, ctc_weight=0.0, **options), [model], TOKENIZER)
+            for found in search(memory):
+                assert allowed(TOKENIZER.decode(found[0].tokens)), TOKENIZER.decode(found[0].tokens)
+
+
+def test_a_text_that_repeats_itself_gives_way_to_one_that_does_not() -> None:
+    model = toy_model(8, 3)
+    memory = model.encode(*toy_source([200]))
+    options = {"beam_size": 8, "nbest": 8, "ctc_weight": 0.0, "max_length_ratio": 1.0, "min_length_ratio": 1.0}
+    with torch.no_grad():
+        plain = build_search(DecodingConfig(**options), [model], TOKENIZER)(memory)[0]
+        guarded = build_search(DecodingConfig(**options, max_compression_ratio=1.2), [model], TOKENIZER)(memory)[0]
+    assert sorted(h.score for h in plain) == sorted(h.score for h in guarded)
+    from s2s.decoding.repetition import compression_ratio
+
+    loops = [compression_ratio(TOKENIZER.decode(h.tokens)) > 1.2 for h in guarded]
+    assert loops == sorted(loops)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"beam_size": 9}, r"decoding\.beam_size=9: expected 1 to 8, the size of the vocabulary"),
+        ({"beam_size": 0}, r"nbest=1: expected 1 to beam_size=0"),
+        ({"beam_size": 2, "nbest": 3}, r"nbest=3: expected 1 to beam_size=2"),
+        ({"beam_size": 4, "max_length_ratio": 0.0}, r"max_length_ratio=0\.0"),
+        ({"search": "bean"}, r"decoding\.search=bean: .* Did you mean 'beam'"),
+        ({"ctc_weight": 1.5}, r"decoding\.ctc_weight=1\.5"),
+        ({"batch_size": 0}, r"decoding\.batch_size=0"),
+        ({"temperature": 0.5}, r"decoding\.temperature=0\.5: has no effect with search=beam"),
+        ({"search": "ctc_greedy", "lm": "x"}, r"decoding\.lm=x: has no effect with search=ctc_greedy"),
+        ({"lm_weight": 0.5}, r"decoding\.lm_weight=0\.5: has no effect without decoding\.lm"),
+        ({"beam_size": 4, "lm": "/nowhere"}, r"/nowhere: .*expected the folder of a language model"),
+        ({"beam_size": 4, "ngram": "/nowhere"}, r"/nowhere"),
+        ({"beam_size": 4, "phrases": "/nowhere"}, r"/nowhere"),
+        ({"beam_size": 4, "prefix": "xyz"}, r"decoding\.prefix=xyz: has characters that the tokenizer lacks"),
+        ({"beam_size": 4, "mbr": "cer"}, r"utility=cer: expected one of"),
+        ({"search": "sampling", "beam_size": 4, "top_p": 0.0}, r"top_p=0\.0"),
+        ({"search": "ctc_prefix", "beam_size": 4, "rescore": True, "reverse_weight": 0.5}, r"no right-to-left decoder"),
+        ({"beam_size": 4, "max_compression_ratio": -1.0}, r"max_compression_ratio=-1\.0"),
+        ({"beam_size": 4, "groups": 3}, r"groups=3"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_search(DecodingConfig(**values), [toy_model(8)], TOKENIZER)  # type: ignore[arg-type]
+
+
+def test_language_models_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
+    folder = language_model(tmp_path / "lm", [*SPECIAL_PIECES, "a", "c", SPACE, "b"])
+    with pytest.raises(UserError, match=r"decoding\.lm=.*another tokenizer .* piece 5 is 'c', the model's 'b'"):
+        build_search(DecodingConfig(beam_size=4, lm=str(folder)), [toy_model(8)], TOKENIZER)
+    with pytest.raises(UserError, match=r"lm\.arpa.*zebra"):
+        build_search(DecodingConfig(beam_size=4, ngram=str(arpa(tmp_path, "a zebra"))), [toy_model(8)], TOKENIZER)
