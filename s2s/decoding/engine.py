@@ -238,9 +238,10 @@ class LabelSearch:
 
     def _candidates(self, total: Tensor) -> Tensor:
         """The tokens (N,C) that candidate scorers are asked about: the best of total (N,V), eos always among them."""
-        if not self.scorers or self.num_candidates >= self.vocab_size:
+        num_tokens = self.num_candidates + 1  # eos too
+        if not self.scorers or num_tokens >= self.vocab_size:
             return torch.arange(self.vocab_size, device=total.device).expand(len(total), -1)
-        tokens = total.topk(self.num_candidates, dim=-1).indices
+        tokens = total.topk(num_tokens, dim=-1).indices
         has_eos = (tokens == self.eos_id).any(dim=-1)
         tokens[:, -1] = torch.where(has_eos, tokens[:, -1], self.eos_id)
         return tokens

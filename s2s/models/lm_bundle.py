@@ -41,13 +41,13 @@ def load_language_model(folder: str | os.PathLike[str], device: str | torch.devi
 
 
 def check_vocabulary(lm_tokenizer: Tokenizer, tokenizer: Tokenizer, where: str) -> None:
-    """Raise UserError, naming `where`, unless the language model's tokenizer has the pieces of the model's."""
+    """Raise UserError, naming `where`, unless a language model's tokenizer, or another model's, has the pieces of ours."""
     theirs, ours = (t.pieces(range(t.vocab_size)) for t in (lm_tokenizer, tokenizer))
     if theirs == ours:
         return
     first = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours)))
     a, b = (f"'{pieces[first]}'" if first < len(pieces) else "none" for pieces in (theirs, ours))
     raise UserError(
-        f"{where}: the language model has another tokenizer than the model: piece {first} is {a}, the model's {b} "
-        f"({len(theirs)} pieces, the model's {len(ours)}); use a language model trained with the model's tokenizer"
+        f"{where}: it has another tokenizer than the model: piece {first} is {a}, the model's {b} "
+        f"({len(theirs)} pieces, the model's {len(ours)}); use one that was trained with the model's tokenizer"
     )

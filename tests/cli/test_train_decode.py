@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import Cli
+from safetensors.torch import load_file
 
 import s2s
 from s2s.decoding.config import DecodingConfig
@@ -87,6 +88,52 @@ def test_decode_writes_a_transcript_for_every_utterance_to_be_scored(
     assert out.startswith("%WER ")
 
 
+def test_decode_writes_what_else_is_asked_for(s2s_cli: Cli, digits: Path, model: Path, tmp_path: Path) -> None:
+    asked = ("decoding=diverse", "decoding.groups=4", "decoding.token_times=true", "decoding.attention=true")
+    arguments = ("--model", model, "--data", digits / "dev", "--num-workers", 0, "--out", tmp_path)
+    code, _, err = s2s_cli("decode", *arguments, *asked)
+    assert code == 0, err
+    texts = dict((line + " ").split(" ", 1) for line in (tmp_path / "text").read_text().splitlines())
+    nbest = [json.loads(line) for line in (tmp_path / "nbest.jsonl").read_text().splitlines()]
+    assert len(nbest) == 12 * 8
+    for line in nbest:
+        assert line["rank"] > 1 or line["text"] == texts[line["id"]].strip()
+        assert line["score"] == pytest.approx(0.7 * line["scores"]["attention"] + 0.3 * line["scores"]["ctc"], abs=1e-3)
+    words: dict[str, list[str]] = {}
+    for name, _, start, duration, word in map(str.split, (tmp_path / "ctm").read_text().splitlines()):
+        assert 0 <= float(start) < float(start) + float(duration) < 10
+        words.setdefault(name, []).append(word)
+    assert words
+    assert all(" ".join(words[name]) == texts[name].strip() for name in words)
+    assert set(load_file(tmp_path / "attention.safetensors")) == set(texts)
+
+
+def test_a_decoding_of_nothing_writes_nothing(s2s_cli: Cli, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("wav.scp", "text", "utt2spk"):
+        (tmp_path / "data" / name).touch()
+    code, _, err = s2s_cli("decode", "--model", model, "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert code == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_ensemble_and_a_language_model_are_given_on_the_command_line(
+    s2s_cli: Cli, digits: Path, model: Path, tmp_path: Path
+) -> None:
+    arguments = ("decode", "--model", model, "--data", digits / "dev", "--num-workers", 0, "--out")
+    assert s2s_cli(*arguments, tmp_path / "one")[0] == 0
+    code, _, err = s2s_cli(*arguments, tmp_path / "two", f"decoding.ensemble=[{model}]")
+    assert code == 0, err
+    assert (tmp_path / "one" / "text").read_text() == (tmp_path / "two" / "text").read_text()
+    code, _, err = s2s_cli(*arguments, tmp_path / "three", f"decoding.ensemble=[{tmp_path}]")
+    assert code == 1
+    assert "not a bundle" in err
+    code, _, err = s2s_cli(*arguments, tmp_path / "four", f"decoding.lm={model}")
+    assert code == 1
+    assert "language model" in err
+
+
 def test_decode_and_transcribe_and_python_agree(s2s_cli: Cli, digits: Path, model: Path, tmp_path: Path) -> None:
     s2s_cli("decode", "--model", model, "--data", digits / "dev", "--num-workers", 0, "--out", tmp_path)
     decoded = dict((line + " ").split(" ", 1) for line in (tmp_path / "text").read_text().splitlines())
@@ -143,8 +190,9 @@ def test_python_takes_arrays_and_refuses_what_is_no_recording(digits: Path, mode
     transcriber = s2s.load(model, DecodingConfig(beam_size=5, nbest=3))
     assert transcriber.sampling_rate == rate
     (from_array,), (from_file,) = transcriber.transcribe(samples), transcriber.transcribe(good)
-    assert from_array.nbest == from_file.nbest
-    assert len(from_array.nbest) == 3
+    assert from_array == from_file
+    assert len(from_array.alternatives) == 2
+    assert set(from_array.scores) == {"attention", "ctc"}
     assert from_array.seconds == pytest.approx(len(samples) / rate)
     with pytest.raises(UserError, match=r"\(2, 100\); expected one channel"):
         next(transcriber.transcribe(np.zeros((2, 100))))

@@ -14,8 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import BLANK, BOS, EOS, UNK, toy_memory
 from torch import Tensor
+from toy import BLANK, BOS, EOS, UNK, toy_memory
 
 from s2s.decoding.ngram import NgramLM, NgramScorer, load_ngram
 from s2s.decoding.scorers import CandidateScorer

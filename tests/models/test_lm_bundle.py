@@ -109,5 +109,5 @@ def test_tokenizers_of_one_vocabulary_pass() -> None:
 def test_another_vocabulary_is_refused_with_the_first_piece_that_differs(text: str, message: str) -> None:
     ours = train_tokenizer("char", ["one two"], vocab_size=9)
     theirs = train_tokenizer("char", [text], vocab_size=9 if "x" in text else None)
-    with pytest.raises(UserError, match=rf"^lm=exp/lm: .*{message}; use a language model trained with"):
+    with pytest.raises(UserError, match=rf"^lm=exp/lm: .*{message}; use one that was trained with"):
         check_vocabulary(theirs, ours, "lm=exp/lm")
