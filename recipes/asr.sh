@@ -29,7 +29,7 @@ Options:
   --tokenizer-kind K   char, unigram or bpe (default: $tokenizer_kind)
   --vocab-size N       pieces of the tokenizer (default: $vocab_size)
   --tests "A B"        test sets (default: $tests)
-  --decodings "A B"    decoding modes (default: $decodings)
+  --decodings "A B"    decoding modes, or all (default: $decodings)
   --data-options "..." further options for local/data.py (default: $data_options)
   KEY=VALUE            Hydra overrides: decoding.* go to s2s decode, all others to s2s train
 EOF
@@ -61,6 +61,10 @@ for name in stage stop_stage nj ngpu vocab_size; do
     [[ ${!name} =~ ^[0-9]+$ ]] || { echo "$0: --${name//_/-} ${!name}: expected a whole number" >&2; exit 2; }
 done
 command -v s2s > /dev/null || { echo "$0: no command s2s; activate the environment (. .venv/bin/activate)" >&2; exit 1; }
+
+if [ "$decodings" = all ]; then
+    decodings="ctc_greedy ctc_prefix rescoring greedy beam joint diverse sampling mbr"
+fi
 
 done_dir=$exp/.done
 mkdir -p "$done_dir"
@@ -117,6 +121,7 @@ score() {
             echo "$test, $mode:"
             sed 's/^/  /' "$out/score.txt"
         done
+        s2s score table "$exp/decode/$test" | tee "$exp/decode/$test/table.md"
     done
 }
 

@@ -19,7 +19,9 @@ Cli = Callable[..., tuple[int, str, str]]
 settings.register_profile("seeded", deadline=None, derandomize=True)  # the same examples in every run
 settings.load_profile("seeded")
 
-torch.set_num_threads(1)  # toy models are too small to share out
+# Toy models are too small to share out; the same for the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,18 @@ def wer(
         raise typer.Exit(1)
 
 
+@app.command()
+def table(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A recipe's exp/.../decode/TEST.")
+    ],
+) -> None:
+    """Error rates and real-time factors of all decodings of a test set, as a Markdown table."""
+    from s2s.scoring.table import decoding_table
+
+    typer.echo(decoding_table(folder), nl=False)
+
+
 def _warn(ids: tuple[str, ...], what: str) -> None:
     shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
     typer.echo(f"s2s: warning: {len(ids)} {what}: {shown}", err=True)

@@ -14,9 +14,7 @@ def transcribe(
         list[Path], typer.Argument(metavar="FILE...", help="Audio: wav, flac, ogg, opus or mp3, any rate.")
     ],
     model: Annotated[Path, typer.Option(metavar="DIR", help="Bundle.")],
-    decoding: Annotated[
-        str, typer.Option(metavar="NAME", help="joint, greedy, ctc_greedy, ...")
-    ] = "joint",
+    decoding: Annotated[str, typer.Option(metavar="NAME", help="joint, greedy, ctc_greedy, ...")] = "joint",
     beam_size: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept in a beam search.")] = None,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, ...")] = "cpu",
 ) -> None:

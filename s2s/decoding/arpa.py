@@ -161,7 +161,7 @@ def _section(
         fields = line.split()
         if not fields:
             continue
-        if len(fields) not in (order + 1, order + 2):
+        if not order < len(fields) <= order + 2:
             words = "a word" if order == 1 else f"{order} words"
             raise UserError(
                 f"{path}:{number}: {len(fields)} fields, expected a log10 probability, {words}"

@@ -71,14 +71,19 @@ class NgramLM:
 
         The nodes are the longest suffixes of context and word that are any.
         """
-        log_probs = self.log_probs.new_zeros(())
+        contexts = []
         for _ in range(self.order - 1):
-            keys = nodes * len(self.words) + words
-            found = self.keys[torch.searchsorted(self.keys, keys)] == keys
-            log_probs = torch.where(found, log_probs, log_probs + self.backoffs[nodes])
-            nodes = torch.where(found, nodes, self.shorter[nodes])
-        nodes = torch.searchsorted(self.keys, nodes * len(self.words) + words) + 1  # the empty one has every word
-        return log_probs + self.log_probs[nodes], nodes
+            contexts.append(nodes)
+            nodes = self.shorter[nodes]
+        nodes = words + 1  # after the empty context, which has every word
+        log_probs = self.log_probs[nodes]
+        for context in reversed(contexts):
+            keys = context * len(self.words) + words
+            indices = torch.searchsorted(self.keys, keys)
+            found = self.keys[indices] == keys
+            nodes = torch.where(found, indices + 1, nodes)
+            log_probs = torch.where(found, self.log_probs[nodes], self.backoffs[context] + log_probs)
+        return log_probs, nodes
 
 
 class NgramScorer(RowState):

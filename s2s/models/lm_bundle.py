@@ -41,7 +41,7 @@ def load_language_model(folder: str | os.PathLike[str], device: str | torch.devi
 
 
 def check_vocabulary(lm_tokenizer: Tokenizer, tokenizer: Tokenizer, where: str) -> None:
-    """Raise UserError, naming `where`, unless a language model's tokenizer, or another model's, has the pieces of ours."""
+    """Raise UserError, naming `where`, unless the tokenizer of another model has the pieces of our own."""
     theirs, ours = (t.pieces(range(t.vocab_size)) for t in (lm_tokenizer, tokenizer))
     if theirs == ours:
         return

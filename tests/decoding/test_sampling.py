@@ -20,7 +20,7 @@ from s2s.decoding.ctc_prefix import CTCPrefixScorer
 from s2s.decoding.engine import LabelSearch, Policy
 from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.limits import Limits
-from s2s.decoding.sampling import Sampling
+from s2s.decoding.sampling import BLOCK, Sampling, _draw
 from s2s.decoding.scorers import DecoderScorer, LengthBonus, RowState
 from s2s.errors import UserError
 from s2s.models.hybrid import HybridModel
@@ -210,12 +210,13 @@ def test_an_utterance_gets_the_same_samples_alone_in_any_batch_and_whenever_it_j
 
 
 def test_an_utterance_that_waits_for_others_to_leave_gets_the_same_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, memory = toy_model(8), toy_memory([2, 9, 4, 1, 7])
-    expected = [answer(samples) for samples in search(model, Sampling(4))(memory)]
+    model, memory = toy_model(8), toy_memory([2, BLOCK - 1, 4, 1, 7])
+    limits = Limits(min_length_ratio=1.0)  # up to the last random number of a block
+    expected = [answer(samples) for samples in search(model, Sampling(4), limits=limits)(memory)]
     # As on an accelerator, where finished utterances stay for some steps.
     monkeypatch.setattr(s2s.decoding.engine, "steps_between_looks", lambda tensor: 8)
     for batch_size in (None, 2):
-        found = search(model, Sampling(4), batch_size=batch_size)(memory)
+        found = search(model, Sampling(4), limits=limits, batch_size=batch_size)(memory)
         assert [answer(samples) for samples in found] == expected
 
 
@@ -233,10 +234,10 @@ def test_the_seed_decides_and_the_global_generator_does_not() -> None:
 
 def test_a_longer_neighbour_does_not_change_the_random_numbers() -> None:
     model = toy_model(8)
-    memory = toy_memory([5, 150])
+    memory = toy_memory([5, 2 * BLOCK + 20])
     sampler = search(model, Sampling(3), limits=Limits(min_length_ratio=0.9))
     alone, together = sampler(memory.rows(0, 1)), sampler(memory)
-    assert len(together[1][0].tokens) > 128
+    assert len(together[1][0].tokens) > 2 * BLOCK
     assert answer(together[0]) == answer(alone[0])
 
 
@@ -276,15 +277,19 @@ def test_a_sample_with_no_way_on_dies_without_harm_to_the_others(options: dict[s
 
 
 def test_a_token_of_probability_0_is_never_drawn() -> None:
-    # The largest random numbers there are would reach past the last token that is allowed, were they not less than 1.
-    from s2s.decoding.sampling import _draw
-
-    weights = torch.tensor([[[0.0, 0.1, 0.0, 0.7, 0.0]]], dtype=torch.float64)
-    for uniform, token in ((0.0, 1), (0.124, 1), (0.126, 3), (1 - 2**-53, 3)):
+    weights = torch.tensor([[[0.0, 0.25, 0.0, 0.75, 0.0]]], dtype=torch.float64)
+    # From the smallest random number there is to the largest.
+    for uniform, token in ((0.0, 1), (0.25 - 2**-53, 1), (0.25, 3), (1 - 2**-53, 3)):
         assert _draw(weights, torch.tensor([[uniform]], dtype=torch.float64)).item() == token
 
 
-def test_every_combination_out_of_range_is_refused() -> None:
+@pytest.mark.parametrize("options", POLICIES.values())
+def test_where_nothing_is_allowed_nothing_has_a_weight_and_it_is_a_number(options: dict[str, float]) -> None:
+    nothing = torch.full((2, 3, 6), -math.inf)
+    assert (Sampling(3, **options)._weights(nothing) == 0).all()  # type: ignore[arg-type]
+
+
+def test_values_out_of_range_are_refused() -> None:
     wrong = {
         "beam_size": [0],
         "temperature": [0.0, -1.0, math.inf, math.nan],

@@ -64,6 +64,13 @@ def test_a_recipe_for_ones_own_data_runs_as_the_readme_tells(tree: Path, digits:
     assert again.returncode == 0
     assert again.stdout.count("is done already") == 6
 
+    every_mode = run(mine / "run.sh", "--stage", "4", "--stop-stage", "5", "--force", "--decodings", "all")
+    assert every_mode.returncode == 0, every_mode.stderr
+    table = (mine / "exp/decode/test/table.md").read_text()
+    assert table in every_mode.stdout
+    modes = sorted(line.split()[1] for line in table.splitlines()[2:])
+    assert modes == sorted(path.stem for path in (ROOT / "s2s/conf/decoding").glob("*.yaml"))
+
     redone = run(mine / "run.sh", "--stage", "5", "--stop-stage", "5", "--force")
     assert redone.returncode == 0
     assert "stage 5: score" in redone.stdout
