@@ -13,6 +13,7 @@ import typer
 from toy import toy_bundle
 
 from s2s.cli.main import app
+from s2s.decoding.config import DecodingConfig, load_decoding_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,7 +34,7 @@ def test_every_command_and_option_that_is_named_exists() -> None:
     group = typer.main.get_command(app)
     named = set()
     for page in PAGES:
-        for line in re.findall(r"`(s2s [^`]+)`|^(s2s .+)$", page.read_text(), re.MULTILINE):
+        for line in re.findall(r"`(s2s [^`]+)`|^ *(s2s .+)$", page.read_text(), re.MULTILINE):
             named.add((line[0] or line[1]).split("#")[0].strip())
     assert len(named) > 10
     for line in sorted(named):
@@ -44,6 +45,17 @@ def test_every_command_and_option_that_is_named_exists() -> None:
         options = {option for parameter in command.params for option in parameter.opts}
         for word in words:
             assert not word.startswith("--") or word in options, line
+
+
+def test_every_override_of_a_decoding_that_is_named_is_accepted() -> None:
+    seen = 0
+    for page in PAGES:
+        for line in re.findall(r"^ *(s2s decode .+)$", page.read_text(), re.MULTILINE):
+            load_decoding_config([word for word in shlex.split(line) if word.startswith("decoding")])
+            seen += 1
+        for key, value in re.findall(r"`decoding\.(\w+)(?:=(\w+))?`", page.read_text()):
+            assert key in DecodingConfig.__dataclass_fields__, f"{page.name}: decoding.{key}={value}"
+    assert seen >= 10
 
 
 def test_files_that_are_named_exist() -> None:

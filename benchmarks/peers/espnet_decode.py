@@ -7,14 +7,7 @@ encoder, timed apart, is ESPnet's Conformer of the same sizes with random weight
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
-import resource
-import sys
-import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +17,8 @@ from espnet.nets.scorers.ctc import CTCPrefixScorer
 from espnet2.asr.ctc import CTC
 from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
 from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
-from safetensors.torch import load_file
 from torch import Tensor
+from work import Work, arguments, peak_rss_mb, timed, write_answer
 
 NEVER = float("-inf")
 NAMES = (  # of a parameter of our decoder, and of ESPnet's
@@ -111,21 +104,12 @@ def load_search(work: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Batch
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path, help="folder that benchmarks/decoding.py made")
-    parser.add_argument("out", type=Path, help="JSON to write")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--limit", type=int, help="decode only the first so many utterances")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    work = json.loads((options.work / "work.json").read_text(encoding="utf-8"))
-    utterances = work["utterances"][: options.limit]
-    memories = load_file(options.work / "memory.safetensors")
-    features = load_file(options.work / "features.safetensors")
-    search, allowed = load_search(work, load_file(options.work / "model.safetensors"))
+    options = arguments(__doc__).parse_args()
+    loaded = Work(options)
+    work, utterances = loaded.config, loaded.utterances
+    search, allowed = load_search(work, loaded.weights)
     encoder = ConformerEncoder(
-        input_size=next(iter(features.values())).size(-1),
+        input_size=next(iter(loaded.features.values())).size(-1),
         output_size=work["model_dim"],
         attention_heads=work["num_heads"],
         linear_units=work["feed_forward_dim"],
@@ -140,46 +124,33 @@ def main() -> None:
         allowed.length = length
         # A negative ratio is a count. At the maximum the search appends an unscored eos to what is left; this leaves
         # nothing, for all end with the step before. A ratio of 0 is ESPnet's end detection.
-        best = search(memories[utterance["id"]], maxlenratio=0.0 if length is None else -(length + 2.0))[0]
+        best = search(loaded.memories[utterance["id"]], maxlenratio=0.0 if length is None else -(length + 2.0))[0]
         return {"id": utterance["id"], "tokens": best.yseq[1:-1].tolist(), "score": float(best.score)}
 
     def encode(utterance: dict[str, Any]) -> None:
-        source = features[utterance["id"]]
+        source = loaded.features[utterance["id"]]
         encoder(source[None], torch.tensor([len(source)]))
 
-    def timed(name: str, run: Any) -> tuple[list[float], list[Any]]:
-        run(min(utterances, key=lambda utterance: utterance["frames"]))  # warm-up
-        seconds, results = [], []
-        for repeat in range(options.repeats):
-            started, results = time.perf_counter(), []
-            for number, utterance in enumerate(utterances, 1):
-                results.append(run(utterance))
-                print(f"espnet: {name} {repeat + 1}: {number} of {len(utterances)}", file=sys.stderr)
-            seconds.append(time.perf_counter() - started)
-        return seconds, results
-
-    search_seconds, hypotheses = timed("search", decode)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB; before the encoder runs
-    encoder_seconds, _ = timed("encoder", encode)
-    record = {
-        "peer": "espnet",
-        "versions": {name: version(name) for name in ("espnet", "torch")},
-        "threads": options.threads,
-        "search_seconds": search_seconds,
-        "encoder_seconds": encoder_seconds,
-        "peak_rss_mb": peak,
-        "hypotheses": hypotheses,
-        "settings": {
+    shortest = utterances[0]
+    search_seconds, hypotheses = timed("espnet: search", decode, utterances, options.repeats, shortest)
+    peak = peak_rss_mb()  # before the encoder runs
+    write_answer(
+        options,
+        ("espnet", "torch"),
+        search_seconds=search_seconds,
+        encoder_seconds=timed("espnet: encoder", encode, utterances, options.repeats, shortest)[0],
+        peak_rss_mb=peak,
+        hypotheses=hypotheses,
+        settings={
             "search": "BatchBeamSearch",
             "batch_size": 1,
             "beam_size": work["beam_size"],
             "ctc_weight": work["ctc_weight"],
             "pre_beam_size": search.pre_beam_size,
         },
-        "notes": "the decoder's and CTC's weights and the memories are those of s2s, layer norms have its epsilon, and "
+        notes="the decoder's and CTC's weights and the memories are those of s2s, layer norms have its epsilon, and "
         "a scorer of zeros and -inf allows the same tokens; the encoder has random weights",
-    }
-    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    )
 
 
 if __name__ == "__main__":

@@ -7,22 +7,15 @@ of up to 8 utterances, sorted by length.
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
-import sys
-import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from speechbrain.decoders import CTCScorer, S2STransformerBeamSearcher, ScorerBuilder
 from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
 from speechbrain.nnet.linear import Linear
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from work import Work, arguments, peak_rss_mb, timed, write_answer
 
 NEVER = float("-inf")
 BATCH_SIZE = 8
@@ -120,22 +113,13 @@ def load_search(work: dict[str, Any], weights: dict[str, Tensor]) -> Searcher:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path, help="folder that benchmarks/decoding.py made")
-    parser.add_argument("out", type=Path, help="JSON to write")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--limit", type=int, help="decode only the first so many utterances")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    work = json.loads((options.work / "work.json").read_text(encoding="utf-8"))
-    utterances = sorted(work["utterances"][: options.limit], key=lambda utterance: utterance["frames"])
-    batches = [utterances[start : start + BATCH_SIZE] for start in range(0, len(utterances), BATCH_SIZE)]
-    memories = load_file(options.work / "memory.safetensors")
-    search = load_search(work, load_file(options.work / "model.safetensors"))
+    options = arguments(__doc__).parse_args()
+    loaded = Work(options)
+    work, batches = loaded.config, loaded.batches(BATCH_SIZE)
+    search = load_search(work, loaded.weights)
 
     def decode(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        states = pad_sequence([memories[u["id"]] for u in batch], batch_first=True)  # (B,T,D)
+        states = pad_sequence([loaded.memories[u["id"]] for u in batch], batch_first=True)  # (B,T,D)
         if work["forced_length"]:
             search.lengths = torch.tensor([u["length"] for u in batch])
             # The ratio is of T and rounded down; one more step is for eos.
@@ -147,33 +131,24 @@ def main() -> None:
             for u, best, score in zip(batch, tokens, scores, strict=True)
         ]
 
-    decode(batches[0][:1])  # warm-up
-    search_seconds, hypotheses = [], []
-    for repeat in range(options.repeats):
-        started, hypotheses = time.perf_counter(), []
-        for number, batch in enumerate(batches, 1):
-            hypotheses += decode(batch)
-            print(f"speechbrain: search {repeat + 1}: batch {number} of {len(batches)}", file=sys.stderr)
-        search_seconds.append(time.perf_counter() - started)
-    record = {
-        "peer": "speechbrain",
-        "versions": {name: version(name) for name in ("speechbrain", "torch")},
-        "threads": options.threads,
-        "search_seconds": search_seconds,
-        "encoder_seconds": [],
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # KiB
-        "hypotheses": hypotheses,
-        "settings": {
+    search_seconds, found = timed("speechbrain: search", decode, batches, options.repeats, batches[0][:1])
+    write_answer(
+        options,
+        ("speechbrain", "torch"),
+        search_seconds=search_seconds,
+        encoder_seconds=[],
+        peak_rss_mb=peak_rss_mb(),
+        hypotheses=[hypothesis for batch in found for hypothesis in batch],
+        settings={
             "search": "S2STransformerBeamSearcher",
             "batch_size": BATCH_SIZE,
             "beam_size": work["beam_size"],
             "ctc_weight": work["ctc_weight"],
             "ctc_candidates": int(work["beam_size"] * search.scorer.scorer_beam_scale),
         },
-        "notes": "the decoder's and CTC's weights and the memories are those of s2s, layer norms have its epsilon, and "
+        notes="the decoder's and CTC's weights and the memories are those of s2s, layer norms have its epsilon, and "
         "the same tokens are allowed; its encoder is not timed",
-    }
-    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    )
 
 
 if __name__ == "__main__":

@@ -7,24 +7,16 @@ is given our memories, so the search alone is timed; its encoder, timed apart, h
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import re
-import resource
-import sys
-import time
-from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor, Speech2TextConfig, Speech2TextForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
+from work import Work, arguments, peak_rss_mb, timed, write_answer
 
 NEVER = float("-inf")
 BATCH_SIZE = 8
@@ -111,40 +103,12 @@ def load_model(
     return model.eval()
 
 
-def batched(utterances: list[dict[str, Any]], batch_size: int) -> list[list[dict[str, Any]]]:
-    """Batches of utterances of about the same length."""
-    ordered = sorted(utterances, key=lambda utterance: utterance["frames"])
-    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
-
-
-def timed(name: str, run: Callable[[list[Any]], Any], batches: list[list[Any]], repeats: int) -> list[float]:
-    """Seconds of each repeat over all batches."""
-    run(batches[0])  # warm-up
-    seconds = []
-    for repeat in range(repeats):
-        started = time.perf_counter()
-        for number, batch in enumerate(batches, 1):
-            run(batch)
-            print(f"transformers: {name} {repeat + 1}: batch {number} of {len(batches)}", file=sys.stderr)
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path, help="folder that benchmarks/decoding.py made")
-    parser.add_argument("out", type=Path, help="JSON to write")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--limit", type=int, help="decode only the first so many utterances")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    work = json.loads((options.work / "work.json").read_text(encoding="utf-8"))
-    utterances = work["utterances"][: options.limit]
-    memories = load_file(options.work / "memory.safetensors")
-    features = load_file(options.work / "features.safetensors")
-    weights = load_file(options.work / "model.safetensors")
-    model = load_model(work, weights, next(iter(features.values())).size(-1))
+    options = arguments(__doc__).parse_args()
+    loaded = Work(options)
+    work, memories, features = loaded.config, loaded.memories, loaded.features
+    model = load_model(work, loaded.weights, next(iter(features.values())).size(-1))
+    batches, alone = loaded.batches(BATCH_SIZE), loaded.batches(1)
 
     def decode(batch: list[dict[str, Any]], output_scores: bool = False) -> Any:
         lengths = None
@@ -169,40 +133,41 @@ def main() -> None:
         mask = pad_sequence([torch.ones(u["feature_frames"], dtype=torch.long) for u in batch], batch_first=True)
         model.get_encoder()(pad_sequence([features[u["id"]] for u in batch], batch_first=True), attention_mask=mask)
 
-    search_seconds = timed("search", decode, batched(utterances, BATCH_SIZE), options.repeats)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB; before the encoder runs
+    def seconds(name: str, run: Any, batches: list[Any]) -> list[float]:
+        return timed(f"transformers: {name}", run, batches, options.repeats, batches[0][:1])[0]
+
+    search_seconds = seconds("search", decode, batches)
+    peak = peak_rss_mb()  # before the encoder runs
     hypotheses = []
-    for batch in batched(utterances, BATCH_SIZE):  # not timed: asking for scores costs time
+    for batch in batches:  # not timed: asking for scores costs time
         answer = decode(batch, output_scores=True)
         for utterance, ids, score in zip(
             batch, answer.sequences.tolist(), answer.sequences_scores.tolist(), strict=True
         ):
             tokens = ids[1 : ids.index(work["eos_id"], 1)] if work["eos_id"] in ids[1:] else ids[1:]
             hypotheses.append({"id": utterance["id"], "tokens": tokens, "score": score})
-    record = {
-        "peer": "transformers",
-        "versions": {name: version(name) for name in ("transformers", "torch")},
-        "threads": options.threads,
-        "search_seconds": search_seconds,
-        "encoder_seconds": timed("encoder", encode, batched(utterances, BATCH_SIZE), options.repeats),
-        "alone": {
-            "search_seconds": timed("search alone", decode, batched(utterances, 1), options.repeats),
-            "encoder_seconds": timed("encoder alone", encode, batched(utterances, 1), options.repeats),
+    write_answer(
+        options,
+        ("transformers", "torch"),
+        search_seconds=search_seconds,
+        encoder_seconds=seconds("encoder", encode, batches),
+        alone={
+            "search_seconds": seconds("search alone", decode, alone),
+            "encoder_seconds": seconds("encoder alone", encode, alone),
         },
-        "peak_rss_mb": peak,
-        "hypotheses": hypotheses,
-        "settings": {
+        peak_rss_mb=peak,
+        hypotheses=hypotheses,
+        settings={
             "search": "generate",
             "batch_size": BATCH_SIZE,
             "beam_size": work["beam_size"],
             "ctc_weight": 0.0,
             "attention": model.config._attn_implementation,
         },
-        "notes": "attention alone; search_seconds is generate given the encoder's states; encoder_seconds is its own "
+        notes="attention alone; search_seconds is generate given the encoder's states; encoder_seconds is its own "
         "encoder, Transformer and not Conformer layers, with random weights; the decoder's weights and the memories "
         "are those of s2s",
-    }
-    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    )
 
 
 if __name__ == "__main__":

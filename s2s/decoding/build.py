@@ -127,8 +127,9 @@ def _label_search(
         nbest=nbest,
         limits=Limits(config.max_length_ratio, config.max_length, config.min_length_ratio, config.min_length),
         normalisation=Normalisation(config.length_alpha, config.coverage_beta),
-        num_candidates=config.num_candidates,
-        end_detection=config.end_detection,
+        # A sample is drawn from all tokens, and is not given up for falling behind.
+        num_candidates=config.num_candidates or (model.vocab_size if config.search == "sampling" else None),
+        end_detection="exact" if config.search == "sampling" else config.end_detection,
         batch_size=config.batch_size,
     )
 

@@ -33,7 +33,7 @@ class DecodingConfig:
         end_detection: "exact" (until nothing better can come) or "decline" (also after three lengths 10 below the best);
             null: "exact" unless bonuses, phrases or a subtracted model would keep the search from ending.
         num_candidates: tokens a hypothesis that CTC prefix and n-gram scores are made for; null: 1.5 times the beam in a
-            beam search; 20 in a CTC prefix search.
+            beam search, 20 in a CTC prefix search, all when sampling.
         groups, diversity: diverse beam search.
         temperature, top_k, top_p, typical_p, seed: sampling.
         rescore, reverse_weight: score the hypotheses again with the attention decoder; share of its right-to-left twin.
@@ -111,7 +111,7 @@ class DecodingConfig:
 EVERYWHERE = {"search", "beam_size", "nbest", "ctc_weight", "token_times", "attention", "max_batch_seconds", "batch_size"}
 LISTS = {"mbr", "mbr_temperature", "max_compression_ratio", "rescore", "reverse_weight"}
 FUSION = {"lm", "lm_weight", "ngram", "ngram_weight", "phrases", "phrase_boost", "length_bonus", "num_candidates"}
-BEAM_ONLY = {"groups", "diversity", "length_alpha", "coverage_beta"}
+BEAM_ONLY = {"groups", "diversity", "length_alpha", "coverage_beta", "end_detection"}
 SAMPLING_ONLY = {"temperature", "top_k", "top_p", "typical_p", "seed"}
 ONLY_WITH = {
     "lm_weight": "lm",

@@ -83,7 +83,7 @@ def test_spans_and_confidences_are_those_of_each_tokens_frames(given: list[tuple
     for b, target in enumerate(targets):
         end = 0
         for u, token in enumerate(target):
-            start, before, end = found.starts[b, u], end, found.ends[b, u]
+            start, before, end = int(found.starts[b, u]), end, int(found.ends[b, u])
             assert before <= start < end
             assert (found.labels[b, start:end] == token).all()
             assert (found.labels[b, before:start] == BLANK).all()

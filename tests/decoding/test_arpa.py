@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,22 @@ def test_the_same_model_in_other_guises(write: Callable[[], bytes], tmp_path: Pa
         assert ours.tokens.equal(theirs.tokens)
         assert ours.log_probs.equal(theirs.log_probs)
         assert ours.backoffs.equal(theirs.backoffs)
+
+
+class OtherNames(CharacterTokenizer):
+    """Calls its special pieces by names of its own."""
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        names = zip(ids, super().pieces(ids), strict=True)
+        return [f"[{index}]" if index < len(SPECIAL_PIECES) else piece for index, piece in names]
+
+
+def test_sentence_marks_and_unk_go_by_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    path.write_text(TEXT, encoding="utf-8")
+    other = OtherNames(TOKENIZER.pieces(range(TOKENIZER.vocab_size)))
+    for ours, theirs in zip(read_arpa(path, TOKENIZER), read_arpa(path, other), strict=True):
+        assert ours.tokens.equal(theirs.tokens)
 
 
 def test_an_order_may_be_empty(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_an_utterance_that_waits_for_others_to_leave_gets_the_same_samples(monke
     limits = Limits(min_length_ratio=1.0)  # up to the last random number of a block
     expected = [answer(samples) for samples in search(model, Sampling(4), limits=limits)(memory)]
     # As on an accelerator, where finished utterances stay for some steps.
-    monkeypatch.setattr(s2s.decoding.engine, "steps_between_looks", lambda tensor: 8)
+    monkeypatch.setattr(s2s.decoding.engine, "steps_between_looks", lambda tensor: 7)
     for batch_size in (None, 2):
         found = search(model, Sampling(4), limits=limits, batch_size=batch_size)(memory)
         assert [answer(samples) for samples in found] == expected
