@@ -76,14 +76,14 @@ def run_all(work: Path, options: argparse.Namespace) -> dict[str, Answer]:
     kinds: dict[str, tuple[str, list[str]]] = {
         "s2s": ("s2s_decode.py", repeats),
         "s2s, attention alone": ("s2s_decode.py", [*repeats, "--scorers", "attention"]),
-        "s2s, few": ("s2s_decode.py", [*repeats, *limit]),
+        "s2s, limited": ("s2s_decode.py", [*repeats, *limit]),
         "espnet": ("peers/espnet_decode.py", peer_repeats),
         "transformers": ("peers/transformers_decode.py", peer_repeats),
         "speechbrain": ("peers/speechbrain_decode.py", ["--repeats", "1", *limit]),
     }
     left_out = set(options.without.split(","))
     if "speechbrain" in left_out:
-        del kinds["s2s, few"]
+        del kinds["s2s, limited"]
     answers = {}
     for name, (script, more) in kinds.items():
         if name in left_out:
@@ -147,21 +147,21 @@ def comparison(peer: Answer, ours: Answer) -> dict[str, Any]:
 def summarise(work: dict[str, Any], answers: dict[str, Answer], options: argparse.Namespace) -> dict[str, Any]:
     """The record: claims first, then what they are made of."""
     seconds = {utterance["id"]: utterance["seconds"] for utterance in work["utterances"]}
-    beside = {"espnet": "s2s", "speechbrain": "s2s, few", "transformers": "s2s, attention alone"}
+    beside = {"espnet": "s2s", "speechbrain": "s2s, limited", "transformers": "s2s, attention alone"}
     runs, comparisons = {}, {}
     for name, answer in answers.items():
         runs[name] = answer if "left_out" in answer else figures(answer, seconds)
         if name in beside and "left_out" not in answer:
             comparisons[name] = comparison(answer, answers[beside[name]])
-    ours = runs["s2s"]
-    claims = {"our search / our encoder": ours["search_seconds"] / ours["encoder_seconds"]}
-    claims["our search / our encoder, one utterance at a time"] = (
-        ours["alone"]["search_seconds"] / ours["alone"]["encoder_seconds"]
-    )
+    ours, alone = runs["s2s"], runs["s2s"]["alone"]
+    claims = {
+        "s2s: search / encoder": ours["search_seconds"] / ours["encoder_seconds"],
+        "s2s: search / encoder, one utterance at a time": alone["search_seconds"] / alone["encoder_seconds"],
+    }
     for name, found in comparisons.items():
-        claims[f"{name} search / {beside[name]} search"] = found["search_over_ours"]
+        claims[f"search: {name} / {beside[name]}"] = found["search_over_ours"]
         if "alone_over_ours_alone" in found:
-            claims[f"{name} search / {beside[name]} search, one utterance at a time"] = found["alone_over_ours_alone"]
+            claims[f"search: {name} / {beside[name]}, one utterance at a time"] = found["alone_over_ours_alone"]
     return {
         "claims": claims,
         "comparisons": comparisons,

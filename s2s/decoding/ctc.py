@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, UtteranceError
 from s2s.models.ctc import CTC
 from s2s.models.memory import Memory
 from s2s.nn.lengths import valid_mask
@@ -30,5 +32,8 @@ class CTCGreedySearch:
         log_probs = self.ctc(memory)
         best = log_probs.amax(dim=-1).masked_fill(~valid_mask(memory.lengths, log_probs.size(1)), 0.0)
         scores = best.sum(dim=-1).tolist()
+        for b, score in enumerate(scores):
+            if math.isnan(score):
+                raise UtteranceError(b, NOT_A_NUMBER)
         labels = ctc_greedy(log_probs, memory.lengths, self.ctc.blank_id)
         return [[Hypothesis(tokens, score, {"ctc": score})] for tokens, score in zip(labels, scores, strict=True)]

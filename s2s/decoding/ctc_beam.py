@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, UtteranceError
 from s2s.decoding.scorers import CandidateScorer, Scorer
 from s2s.errors import UserError
 from s2s.models.ctc import CTC
@@ -112,10 +112,7 @@ class CTCPrefixBeamSearch:
         blank = log_probs[..., self.ctc.blank_id].masked_fill(~valid, 0.0)  # (B,T)
         broken = blank.isnan().any(dim=1)  # log_softmax spreads a NaN over its frame
         if broken.any():
-            raise UserError(
-                f"utterance {int(broken.nonzero()[0]) + 1} of the batch: the model's output is not a number; "
-                "check its weights and the audio"
-            )
+            raise UtteranceError(int(broken.nonzero()[0]), NOT_A_NUMBER)
         labels = log_probs.masked_fill(~valid.unsqueeze(-1), NEVER)
         labels[..., self.forbidden_ids] = NEVER
         num_allowed = labels.size(-1) - len(self.forbidden_ids)
@@ -197,9 +194,10 @@ class CTCPrefixBeamSearch:
         ]
         for b, hypotheses in enumerate(found):
             if not hypotheses:
-                raise UserError(
-                    f"utterance {b + 1} of the batch has no hypothesis with a finite score: {', '.join(names)} forbid "
-                    "all that came into the beam, or give no number; check them, or raise beam_size"
+                raise UtteranceError(
+                    b,
+                    f"no hypothesis has a finite score: {', '.join(names)} forbid all that came into the beam, or give "
+                    "no number; check them, or raise beam_size",
                 )
         return found
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from s2s.decoding.grid import NEVER, Grid
-from s2s.decoding.hypothesis import Hypothesis, Search, UtteranceError
+from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, Search, UtteranceError
 from s2s.decoding.limits import Limits
 from s2s.decoding.normalisation import Normalisation
 from s2s.decoding.scorers import CandidateScorer, Scorer
@@ -269,7 +269,7 @@ class LabelSearch:
         found = grid.hypotheses(utterances, self.nbest, self.names)
         for number, is_broken, hypotheses in zip(numbers, broken, found, strict=True):
             if is_broken:
-                raise UtteranceError(number, "the model's output is not a number; check its weights and the audio")
+                raise UtteranceError(number, NOT_A_NUMBER)
             if not hypotheses:
                 raise UtteranceError(
                     number, "no hypothesis within the limits is allowed; check the constraints and the lengths"
@@ -302,9 +302,7 @@ def checked(memories: Iterable[Memory]) -> Iterator[Memory]:
         wrong = ~memory.states.isfinite().all(dim=-1) & valid_mask(memory.lengths, memory.states.size(1))
         bad = wrong.any(dim=1).nonzero()
         if len(bad):
-            raise UtteranceError(
-                first + int(bad[0]), "the encoder's output is not a number; check its weights and the audio"
-            )
+            raise UtteranceError(first + int(bad[0]), NOT_A_NUMBER)
         first += len(memory.lengths)
         yield memory
 

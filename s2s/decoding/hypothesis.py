@@ -26,6 +26,9 @@ class Hypothesis:
     attention: Tensor | None = None
 
 
+NOT_A_NUMBER = "the model's output is not a number; check its weights and the audio"
+
+
 class UtteranceError(UserError):
     """What is wrong with one utterance of a search, by its number from 0 in order of arrival."""
 

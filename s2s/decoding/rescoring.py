@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from s2s.decoding.hypothesis import Hypothesis, Search, UtteranceError
+from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, Search, UtteranceError
 from s2s.errors import UserError
 from s2s.models.hybrid import right_to_left
 from s2s.models.language_model import teacher_forced
@@ -76,7 +76,7 @@ class RescoringSearch:
         broken = total.isnan().nonzero()
         if len(broken):
             number = int(broken[0]) // most
-            raise UtteranceError(number, "the model's output is not a number; check its weights and the audio")
+            raise UtteranceError(number, NOT_A_NUMBER)
         rows = torch.stack([*parts.values()], dim=1).tolist()
         rescored = [
             replace(hypothesis, score=score, scores={**hypothesis.scores, **dict(zip(parts, row, strict=True))})

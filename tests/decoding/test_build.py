@@ -65,6 +65,18 @@ def test_an_utterance_decodes_the_same_alone_and_in_any_batch(
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_broken_weights_above_the_encoder_are_reported_in_every_mode(mode: str) -> None:
+    options = [f"decoding={mode}"] + ([] if "greedy" in mode else ["decoding.beam_size=4", "decoding.nbest=1"])
+    model = toy_model(8)
+    with torch.no_grad():
+        model.ctc.out.bias[:] = float("nan")
+        model.decoder.out.bias[5] = float("nan")  # type: ignore[attr-defined]
+        search = build_search(load_decoding_config(options), [model], TOKENIZER)
+        with pytest.raises(UtteranceError, match=r"utterance 1 of the batch: .*not a number"):
+            list(search_all(search, [model.encode(*toy_source([20, 30]))]))
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_broken_encoder_output_is_named_in_every_mode(mode: str) -> None:
     options = [f"decoding={mode}"] + ([] if "greedy" in mode else ["decoding.beam_size=4", "decoding.nbest=1"])
     model = toy_model(8)
