@@ -1,7 +1,8 @@
 """Beam search by s2s over the memories of a work, as the scripts in peers/ do it; decoding.py calls it.
 
-Joint CTC/attention search or attention alone, with places that waiting utterances take when others are finished, and
-one utterance at a time. After a joint search the encoder is timed, in batches of at most 120 s with padding, and alone.
+Joint CTC/attention search or attention alone, longest utterances first, with places that waiting ones take when others
+are finished; and one utterance at a time. After a joint search the encoder is timed, in batches of at most 120 s with
+padding, and alone.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def main() -> None:
     shortest = work.utterances[:1]
 
     def decode(utterances: list[Utterance], batch_size: int = options.batch_size) -> list[dict[str, Any]]:
+        utterances = utterances[::-1]
         lengths = [u["length"] for u in utterances] if work.config["forced_length"] else None
         beam_size, num_candidates = work.config["beam_size"], work.config["num_candidates"]
         search = label_search(model, beam_size, ctc_weight, batch_size, lengths, num_candidates)

@@ -80,7 +80,7 @@ def random_model(config: Mapping[str, Any], features: Sequence[Tensor]) -> Hybri
     statistics = FeatureStatistics(features[0].size(1))
     for matrix in features:
         statistics.add(matrix)
-    model.normalise.set_statistics(statistics)  # type: ignore[operator, union-attr]
+    model.normalise.set_statistics(statistics)
     return model.eval()
 
 
@@ -124,7 +124,11 @@ def make_bundle_work(folder: Path, options: Namespace) -> None:
     """`options.utterances` of a data set, evenly spread over it, and a trained model, free to end where it likes."""
     bundle = load_bundle(options.bundle)
     dataset = SpeechDataset(None, bundle.fbank)
-    cuts = list(read_kaldi(options.data)[0])
+    found, problems = read_kaldi(options.data)
+    for problem in problems:
+        if problem.kind != "no_text":
+            raise UserError(f"{problem} (relative paths start at {Path.cwd()})")
+    cuts = list(found)
     count = min(options.utterances, len(cuts))
     chosen = [cuts[i * len(cuts) // count] for i in range(count)]
     utterances = [{"id": cut.id, "seconds": cut.duration, "length": None} for cut in chosen]

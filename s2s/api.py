@@ -15,9 +15,9 @@ from s2s.data.batch import Batch
 from s2s.decoding.alignment import Word, word_times
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig
-from s2s.decoding.engine import search_all
 from s2s.decoding.ensemble import encode
 from s2s.decoding.hypothesis import Hypothesis, UtteranceError
+from s2s.decoding.search_all import search_all
 from s2s.errors import UserError
 from s2s.models.bundle import Bundle, load_bundle
 from s2s.models.lm_bundle import check_vocabulary

@@ -69,9 +69,7 @@ def wer(
 
 @app.command()
 def table(
-    folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="A recipe's exp/.../decode/TEST.")
-    ],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A recipe's exp/.../decode/TEST.")],
 ) -> None:
     """Error rates and real-time factors of all decodings of a test set, as a Markdown table."""
     from s2s.scoring.table import decoding_table

@@ -15,8 +15,8 @@ HEADER = "| decoding | WER | CER | sentence errors | RTF |\n|---|---|---|---|---
 def decoding_table(folder: str | os.PathLike[str]) -> str:
     """A Markdown table of the folders in `folder` that have a `score.json` and a `decode.json`.
 
-    The first is what `s2s score wer --cer --json` prints, the second what `s2s decode` writes. Sorted by word error rate,
-    then by real-time factor. Raises UserError where there is none, or one is not whole.
+    The first is what `s2s score wer --cer --json` prints, the second what `s2s decode` writes. Sorted by word error
+    rate, then by real-time factor. Raises UserError where there is none, or one is not whole.
     """
     rows = []
     for path in sorted(Path(folder).glob("*/score.json")):

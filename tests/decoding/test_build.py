@@ -13,7 +13,7 @@ from toy import toy_model, toy_source
 import s2s.conf
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig, load_decoding_config
-from s2s.decoding.engine import search_all
+from s2s.decoding.search_all import search_all
 from s2s.decoding.ensemble import encode
 from s2s.decoding.hypothesis import Hypothesis, UtteranceError
 from s2s.errors import UserError

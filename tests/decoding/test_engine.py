@@ -83,7 +83,7 @@ def test_memories_are_asked_for_only_when_there_is_place() -> None:
 
     results = search(toy_model(8), batch_size=4).stream(memories())
     next(results)
-    assert asked == [0, 1]
+    assert asked == [0, 1]  # 4 utterances
     assert len(list(results)) == 11
     assert asked == list(range(6))
 
@@ -208,6 +208,17 @@ def test_a_scorer_that_is_subtracted_is_known_to_have_no_bound() -> None:
     assert engine.max_gain == math.inf
     found = engine(toy_memory([5, 2]))
     assert [len(h[0].tokens) for h in found] == [5, 2]  # the longer the better
+
+
+def test_what_a_scorer_forbids_is_forbidden_under_a_negative_weight_too() -> None:
+    model = toy_model(6)
+    forbids = Fixed([-math.inf, -math.inf, -math.inf, -1.0, -math.inf, -1.0])
+    engine = LabelSearch({"a": (DecoderScorer(model.decoder), 1.0), "b": (forbids, -0.5)}, Beam(4), 6, BOS, EOS, nbest=4)
+    for found in engine(toy_memory([4, 3])):
+        for hypothesis in found:
+            assert set(hypothesis.tokens) <= {5}
+            total = hypothesis.scores["a"] - 0.5 * hypothesis.scores["b"]
+            assert hypothesis.score == pytest.approx(total, abs=1e-9)
 
 
 def test_not_a_number_is_reported_with_the_utterance_and_not_searched_over() -> None:
