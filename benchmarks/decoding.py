@@ -167,7 +167,11 @@ def summarise(work: dict[str, Any], answers: dict[str, Answer], options: argpars
         "comparisons": comparisons,
         "runs": runs,
         "work": {key: value for key, value in work.items() if key not in ("utterances", "model")}
-        | {"utterances": len(seconds), "audio_seconds": sum(seconds.values()), "bundle": str(options.bundle or "")},
+        | {
+            "utterances": len(seconds),
+            "audio_seconds": sum(seconds.values()),
+            "bundle": options.bundle and str(options.bundle),
+        },
         **provenance(options.threads),
     }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from s2s.audio.read import read_audio
 from s2s.data.batch import Batch
-from s2s.decoding.alignment import Word, word_times
+from s2s.decoding.alignment import Word, token_spans, word_times
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig
 from s2s.decoding.ensemble import encode
@@ -90,6 +90,38 @@ class Transcriber:
             for batch in batches
             if len(batch)
         )
+
+    def align(self, audio: Audio, text: str) -> list[Word]:
+        """When each word of `text` was said in a recording, by the best path of the CTC output through its tokens.
+
+        Raises UserError for a text that needs more frames than the audio has, or characters that the tokenizer lacks.
+        """
+        name, samples = self._samples(audio)
+        features, lengths = self.bundle.fbank(samples.unsqueeze(0), torch.tensor([len(samples)]))
+        tokens = torch.tensor([self.bundle.tokenizer.encode(text)], dtype=torch.long)
+        size = torch.tensor([tokens.size(1)])
+        batch = Batch([name], features, lengths, tokens, size, [text], len(samples) / self.sampling_rate, [])
+        return self.align_batch(batch)[0][1]
+
+    @torch.inference_mode()
+    def align_batch(self, batch: Batch) -> list[tuple[str, list[Word]]]:
+        """(id, words) of every utterance of a batch of features with targets."""
+        if not len(batch):
+            return []
+        tokenizer, model = self.bundle.tokenizer, self.bundle.model
+        targets = [row[:size].tolist() for row, size in zip(batch.target, batch.target_lengths.tolist(), strict=True)]
+        for name, tokens, text in zip(batch.ids, targets, batch.texts, strict=True):
+            if tokenizer.unk_id in tokens:
+                raise UserError(f"{name}: '{text}' has characters that the tokenizer lacks; write it as in training")
+        memory = model.encode(batch.source.to(self.device), batch.source_lengths.to(self.device))
+        try:
+            spans = token_spans(model.ctc(memory), memory.lengths, targets, model.blank_id)
+        except UtteranceError as error:
+            raise UserError(f"{batch.ids[error.utterance]}: {error.problem}") from error
+        return [
+            (name, word_times(tokenizer.pieces(tokens), frames, self.seconds_per_frame))
+            for name, tokens, frames in zip(batch.ids, targets, spans, strict=True)
+        ]
 
     def _samples(self, recording: Audio) -> tuple[str, Tensor]:
         if isinstance(recording, str | os.PathLike):

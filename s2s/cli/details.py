@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from s2s.api import Transcript
+    from s2s.decoding.alignment import Word
     from s2s.decoding.config import DecodingConfig
+
+
+def write_ctm(path: Path, words: Mapping[str, Sequence[Word]]) -> None:
+    """Write words with times in NIST's format: utterance, channel, start and duration in seconds, word."""
+    from s2s.files import replacing
+
+    lines = (
+        f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text}\n"
+        for name, found in words.items()
+        for word in found
+    )
+    with replacing(path) as beside:
+        beside.write_text("".join(lines), encoding="utf-8")
 
 
 def write_details(out: Path, transcripts: Mapping[str, Transcript], decoding: DecodingConfig) -> None:
@@ -26,14 +40,7 @@ def write_details(out: Path, transcripts: Mapping[str, Transcript], decoding: De
         with replacing(out / "nbest.jsonl") as beside:
             beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     if decoding.token_times:
-        # NIST's format: recording, channel, start, duration, word
-        words = (
-            f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text}\n"
-            for name, transcript in transcripts.items()
-            for word in transcript.words or []
-        )
-        with replacing(out / "ctm") as beside:
-            beside.write_text("".join(words), encoding="utf-8")
+        write_ctm(out / "ctm", {name: transcript.words or [] for name, transcript in transcripts.items()})
     if decoding.attention:
         from safetensors.torch import save_file
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from s2s.cli import average, bundle, data, decode, info, score, tokenizer, train, transcribe
+from s2s.cli import align, average, bundle, data, decode, info, score, tokenizer, train, transcribe
 from s2s.errors import UserError
 
 app = typer.Typer(
@@ -16,7 +16,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train.train, average.average, decode.decode, transcribe.transcribe, bundle.bundle, info.info):
+for command in (
+    train.train,
+    average.average,
+    decode.decode,
+    transcribe.transcribe,
+    align.align,
+    bundle.bundle,
+    info.info,
+):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")

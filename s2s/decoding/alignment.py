@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s2s.errors import UserError
+from s2s.decoding.hypothesis import UtteranceError
 from s2s.nn.lengths import valid_mask
 from s2s.tokenizers.base import SPACE, SPECIAL_PIECES
 
@@ -41,7 +41,7 @@ def align(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     """The best path of emissions (B,T,V), lengths (B,) whose labels are the targets (B,U), lengths (B,).
 
     The Viterbi algorithm, in float64, over tokens with optional blanks between them (Graves et al. 2006, section 4.1,
-    the maximum in place of the sum). Raises UserError, naming the utterance, where a target does not fit into its
+    the maximum in place of the sum). Raises UtteranceError where a target does not fit into its
     frames, holds the blank or an unknown token, or has no path of finite score.
     """
     _check(log_probs, lengths, targets, target_lengths, blank_id)
@@ -70,9 +70,10 @@ def align(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     last = 2 * target_lengths.unsqueeze(1) + torch.tensor([0, 1], device=labels.device)  # a token, a blank
     score, which = best.gather(1, last).max(dim=1)
     for b in (~(score > NEVER)).nonzero().flatten().tolist():
-        raise UserError(
-            f"utterance {b + 1} of the batch: no alignment of its tokens has a finite score: the model's output is "
-            "not a number, or rules a token out; check its weights and the tokens"
+        raise UtteranceError(
+            b,
+            "no alignment of its tokens has a finite score: the model's output is not a number, "
+            "or rules a token out; check its weights and the tokens"
         )
     state = last.gather(1, which.unsqueeze(1))  # (B,1)
     states = state.new_empty(len(labels), size)
@@ -97,7 +98,7 @@ def token_spans(
     """The first frame and the one past the last of each token: emissions (B,T,V), lengths (B,), B lists of tokens.
 
     CTC emits most labels late and for a frame or two only: the span is where the model decided, not the whole sound.
-    Raises UserError as `align` does.
+    Raises UtteranceError as `align` does.
     """
     target_lengths = torch.tensor([len(sequence) for sequence in tokens])
     targets = torch.zeros(len(tokens), int(target_lengths.max()), dtype=torch.long)
@@ -151,19 +152,21 @@ def _spans(tokens: Tensor, scores: Tensor, num_tokens: int) -> tuple[Tensor, Ten
 
 
 def _check(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, blank_id: int) -> None:
-    """Raise UserError for the first utterance whose target cannot be aligned."""
+    """Raise UtteranceError for the first utterance whose target cannot be aligned."""
     valid = valid_mask(target_lengths, targets.size(1))
     repeats = ((targets[:, 1:] == targets[:, :-1]) & valid[:, 1:]).sum(dim=1)  # a blank must come between
     needed = target_lengths + repeats
     for b in (needed > lengths).nonzero().flatten().tolist():
-        raise UserError(
-            f"utterance {b + 1} of the batch: {int(target_lengths[b])} tokens, {int(repeats[b])} of them as the one "
+        raise UtteranceError(
+            b,
+            f"{int(target_lengths[b])} tokens, {int(repeats[b])} of them as the one "
             f"before, need {int(needed[b])} frames or more, there are {int(lengths[b])}: does the text belong to the "
             "audio?"
         )
     wrong = valid & ((targets == blank_id) | (targets < 0) | (targets >= log_probs.size(2)))
     for b, u in wrong.nonzero().tolist():
-        raise UserError(
-            f"utterance {b + 1} of the batch: token {int(targets[b, u])} cannot be aligned: expected 0 to "
+        raise UtteranceError(
+            b,
+            f"token {int(targets[b, u])} cannot be aligned: expected 0 to "
             f"{log_probs.size(2) - 1} without the blank, {blank_id}; is it of the model's own tokenizer?"
         )

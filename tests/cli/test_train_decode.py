@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,37 @@ def test_decode_writes_what_else_is_asked_for(s2s_cli: Cli, digits: Path, model:
     assert words
     assert all(" ".join(words[name]) == texts[name].strip() for name in words)
     assert set(load_file(tmp_path / "attention.safetensors")) == set(texts)
+
+
+def test_align_gives_every_word_of_the_transcripts_its_time(
+    s2s_cli: Cli, digits: Path, model: Path, tmp_path: Path
+) -> None:
+    arguments = ("align", "--model", model, "--num-workers", 0, "--data")
+    code, out, err = s2s_cli(*arguments, digits / "dev", "--out", tmp_path / "ctm")
+    assert code == 0, err
+    assert "24 words of 12 utterances" in out
+    lines = [line.split() for line in (tmp_path / "ctm").read_text().splitlines()]
+    for name, *words in map(str.split, (digits / "dev" / "text").read_text().splitlines()):
+        own = [line for line in lines if line[0] == name]
+        assert [line[4] for line in own] == words
+        assert float(own[0][2]) + float(own[0][3]) <= float(own[1][2]) + 1e-6  # one after the other
+    file = (digits / "dev" / "wav.scp").read_text().split()[1]
+    found = s2s.load(model).align(file, lines[0][4] + " " + lines[1][4])
+    assert [f"{word.start:.3f}" for word in found] == [lines[0][2], lines[1][2]]
+    for text, message in (
+        ("one " * 200, "does the text belong to the audio"),
+        ("öne", "characters that the tokenizer"),
+    ):
+        with pytest.raises(UserError, match=rf"{file}: .*{message}"):
+            s2s.load(model).align(file, text)
+    broken = tmp_path / "broken"
+    shutil.copytree(digits / "dev", broken)
+    text = (broken / "text").read_text().splitlines()
+    (broken / "text").write_text("\n".join([text[0] + " one" * 200, *text[1:]]) + "\n")
+    code, _, err = s2s_cli(*arguments, broken, "--out", tmp_path / "none")
+    assert code == 1
+    assert text[0].split()[0] in err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_decoding_of_nothing_writes_nothing(s2s_cli: Cli, model: Path, tmp_path: Path) -> None:

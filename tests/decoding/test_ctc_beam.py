@@ -280,7 +280,7 @@ def test_a_model_that_gives_no_number_is_reported_and_not_searched_over() -> Non
 def test_scorers_that_forbid_everything_are_reported() -> None:
     memory, ctc = random_memory([5, 3], 0)
     scorers = {"lm": (Full(torch.full((1, 6), NEVER, dtype=torch.float64)), -1.0)}
-    with pytest.raises(UserError, match=r"utterance 1 of the batch has no hypothesis with a finite score: ctc, lm"):
+    with pytest.raises(UserError, match=r"utterance 1 of the batch: no hypothesis has a finite score: ctc, lm"):
         CTCPrefixBeamSearch(ctc, BOS, EOS, 3, scorers=scorers)(memory)
 
 

@@ -1,0 +1,57 @@
+"""`s2s align`: when each word of a data set's transcripts was said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def align(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Bundle.")],
+    data: Annotated[list[Path], typer.Option(metavar="DATA", help="Kaldi data directory or Lhotse cuts; repeat it.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Words with times, in NIST's CTM format.")],
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Leave out utterances with this kind of problem; repeat it."),
+    ] = None,
+    max_batch_seconds: Annotated[float, typer.Option(min=1.0, help="Audio encoded at once, padding counted.")] = 120.0,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio; 0 reads in the main one.")] = 1,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Align transcripts with the audio by the model's CTC output, and write the time of each word.
+
+    CTC decides late and briefly: a word is where the model heard its tokens, which is less than its whole sound.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from s2s.api import load
+    from s2s.cli.decode import check_device
+    from s2s.cli.details import write_ctm
+    from s2s.data.corpus import load_corpus
+    from s2s.data.dataset import SpeechDataset
+    from s2s.data.loader import DataConfig, evaluation_batches
+    from s2s.data.validate import drop, validate
+    from s2s.decoding.alignment import Word
+
+    transcriber = load(model, device=check_device(device))
+    corpus = load_corpus(data)
+    cuts, left_out = drop(corpus, validate(corpus, read_audio=False, require_text=True), skip or [])
+    if left_out:
+        print(left_out)
+    bundle = transcriber.bundle
+    dataset = SpeechDataset(bundle.tokenizer, bundle.fbank, skip_bad_audio="bad_audio" in (skip or []))
+    config = DataConfig(max_batch_seconds=max_batch_seconds, num_workers=num_workers)
+    words: dict[str, list[Word]] = {}
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("aligning", total=len(cuts))
+        for batch in evaluation_batches(cuts, dataset, config):
+            for utterance in batch.skipped:
+                print(f"skipped, its audio cannot be read: {utterance}")
+            words.update(transcriber.align_batch(batch))
+            progress.advance(task, len(batch) + len(batch.skipped))
+    write_ctm(out, {cut.id: words[cut.id] for cut in cuts if cut.id in words})
+    print(f"{out}: {sum(map(len, words.values()))} words of {len(words)} utterances")
