@@ -34,7 +34,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--utterances", type=int, help="default: 20; of a data set, 64")
     parser.add_argument("--shortest", type=float, default=2.0, help="seconds, of the random work")
     parser.add_argument("--longest", type=float, default=20.0, help="seconds, of the random work")
-    parser.add_argument("--batch-size", type=int, default=8, help="utterances that s2s searches at once")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=16,
+        help="utterances that s2s searches at once (attention alone: 8, as transformers)",
+    )
     parser.add_argument("--peers", type=Path, default=HERE / ".peers", help="environment that peers/setup.sh made")
     parser.add_argument("--without", default="", help=f"peers to leave out, of {','.join(PEERS)}")
     parser.add_argument("--peer-repeats", type=int, default=3, help="SpeechBrain has 1")
@@ -90,7 +95,8 @@ def run_all(work: Path, options: argparse.Namespace) -> dict[str, Answer]:
             continue
         ours = name.startswith("s2s")
         python = Path(sys.executable) if ours else options.peers / "bin" / "python"
-        more = [*more, "--batch-size", str(options.batch_size)] if ours else more
+        if ours:
+            more = [*more, "--batch-size", str(8 if "attention" in more else options.batch_size)]
         print(f"{name} ...", file=sys.stderr)
         answers[name] = run(python, script, work, name, options, *more)
         if ours and "left_out" in answers[name]:

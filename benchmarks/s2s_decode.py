@@ -1,7 +1,7 @@
 """Beam search by s2s over the memories of a work, as the scripts in peers/ do it; decoding.py calls it.
 
 Joint CTC/attention search or attention alone, longest utterances first, with places that waiting ones take when others
-are finished; and one utterance at a time. After a joint search the encoder is timed, in batches of at most 120 s with
+are finished; and one utterance at a time. After a joint search the encoder is timed, in batches of at most 40 s with
 padding, and alone.
 """
 
@@ -26,7 +26,7 @@ from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
 
 NEVER = float("-inf")
-MAX_BATCH_SECONDS = 120.0
+MAX_BATCH_SECONDS = 40.0  # as `s2s decode`
 
 
 class ExactLengths(RowState):
@@ -103,7 +103,7 @@ def load_model(work: Work) -> HybridModel:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--scorers", choices=("joint", "attention"), default="joint")
-    parser.add_argument("--batch-size", type=int, default=8, help="utterances searched at once")
+    parser.add_argument("--batch-size", type=int, default=16, help="utterances searched at once")
     options = parser.parse_args()
     work = Work(options)
     model = load_model(work)
