@@ -26,8 +26,9 @@ class Waiting:
             first = self.count
             self.start += len(memory.lengths)
             self.count += len(memory.lengths)
-            if len(memory.lengths):
-                yield first, memory
+            if not len(memory.lengths):
+                continue
+            yield first, memory
             if places is None:
                 return
             places -= len(memory.lengths)

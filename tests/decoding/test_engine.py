@@ -99,6 +99,10 @@ def test_no_utterances_give_no_hypotheses() -> None:
     model, memory = toy_model(8), toy_memory([3])
     assert search(model)(Memory(memory.states[:0], memory.lengths[:0])) == []
     assert list(search(model).stream([])) == []
+    empty = Memory(memory.states[:0], memory.lengths[:0])
+    for batch_size in (None, 2):
+        found = dict(search(model, batch_size=batch_size).stream([empty, memory, empty, memory]))
+        assert sorted(found) == [0, 1]
 
 
 def test_looking_for_the_finished_now_and_then_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
