@@ -127,8 +127,10 @@ def _label_search(
         nbest=nbest,
         limits=Limits(config.max_length_ratio, config.max_length, config.min_length_ratio, config.min_length),
         normalisation=Normalisation(config.length_alpha, config.coverage_beta),
-        # A sample is drawn from all tokens, and is not given up for falling behind.
-        num_candidates=config.num_candidates or (model.vocab_size if config.search == "sampling" else None),
+        # A sample is drawn from all tokens, and is not given up for falling behind. Without the attention decoder
+        # nobody could tell which tokens CTC should be asked about.
+        num_candidates=config.num_candidates
+        or (model.vocab_size if config.search == "sampling" or config.ctc_weight == 1.0 else None),
         end_detection="exact" if config.search == "sampling" else config.end_detection,
         batch_size=config.batch_size,
     )

@@ -102,6 +102,8 @@ class DecodingConfig:
         for name, least in (("max_batch_seconds", 0), ("batch_size", 0), ("no_repeat_ngram", -1)):
             if getattr(self, name) <= least:
                 raise UserError(f"decoding.{name}={getattr(self, name)}: expected more than {least}")
+        if self.num_candidates is not None and self.num_candidates < 1:
+            raise UserError(f"decoding.num_candidates={self.num_candidates}: expected 1 or more, or null")
         for key in changed(self):
             if not _used(key, self):
                 raise UserError(f"decoding.{key}={getattr(self, key)}: has no effect {_why(key, self)}; leave it out")

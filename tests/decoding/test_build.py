@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,30 @@ def test_an_ensemble_of_one_model_twice_is_that_model_and_its_score_the_mean() -
                 log_probs = models[1].decoder(own, torch.tensor([[2, *hypothesis.tokens]]))[0]
                 expected_part = sum(log_probs[i, t].item() for i, t in enumerate([*hypothesis.tokens, 3]))
                 assert parts["attention2"] == pytest.approx(expected_part, abs=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ctc_alone_with_a_bonus_is_searched_over_the_whole_vocabulary(seed: int) -> None:
+    model = toy_model(8, seed)
+    with torch.no_grad():
+        memory = model.encode(*toy_source([40, 25]))
+        beam = DecodingConfig(beam_size=2, ctc_weight=1.0, length_bonus=0.1)
+        found = build_search(beam, [model], TOKENIZER)(memory)
+        whole = build_search(replace(beam, num_candidates=8), [model], TOKENIZER)(memory)
+        for some, everything in zip(found, whole, strict=True):
+            same(some, everything)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("frames", [1, 2, 3, 7])
+def test_the_shortest_sources_are_decoded(mode: str, frames: int) -> None:
+    options = [f"decoding={mode}", "decoding.token_times=true", "decoding.attention=true"]
+    options += [] if "greedy" in mode else ["decoding.beam_size=4", "decoding.nbest=1"]
+    model = toy_model(8)
+    with torch.no_grad():
+        memory = model.encode(*toy_source([frames, 20]))
+        assert int(memory.lengths[0]) >= 1
+        assert len(build_search(load_decoding_config(options), [model], TOKENIZER)(memory)) == 2
 
 
 def test_attention_is_where_the_decoder_looked() -> None:
@@ -226,6 +251,8 @@ def test_a_text_that_repeats_itself_gives_way_to_one_that_does_not() -> None:
         ({"search": "bean"}, r"decoding\.search=bean: .* Did you mean 'beam'"),
         ({"ctc_weight": 1.5}, r"decoding\.ctc_weight=1\.5"),
         ({"batch_size": 0}, r"decoding\.batch_size=0"),
+        ({"num_candidates": 0}, r"decoding\.num_candidates=0: expected 1 or more"),
+        ({"num_candidates": -3}, r"decoding\.num_candidates=-3: expected 1 or more"),
         ({"temperature": 0.5}, r"decoding\.temperature=0\.5: has no effect with search=beam"),
         ({"search": "ctc_greedy", "lm": "x"}, r"decoding\.lm=x: has no effect with search=ctc_greedy"),
         ({"lm_weight": 0.5}, r"decoding\.lm_weight=0\.5: has no effect without decoding\.lm"),
