@@ -44,7 +44,7 @@ class DecodingConfig:
         max_compression_ratio: texts that zlib makes smaller by more come after all others; null: off.
         token_times: align the hypotheses with the CTC output.
         attention: return where the decoder looked.
-        max_batch_seconds: audio encoded at once, padding counted; more is slower on a CPU, faster on a GPU.
+        max_batch_seconds: audio encoded at once, padding counted; more was slower on a CPU.
         batch_size: utterances searched at once; those that are finished make place for others.
     """
 
