@@ -7,18 +7,17 @@ from typing import Annotated
 
 import typer
 
+from s2s.cli.options import Data, Device, Model, NumWorkers, Skip, check_device
+
 
 def align(
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Bundle.")],
-    data: Annotated[list[Path], typer.Option(metavar="DATA", help="Kaldi data directory or Lhotse cuts; repeat it.")],
+    model: Model,
+    data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Words with times, in NIST's CTM format.")],
-    skip: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND", help="Leave out utterances with this kind of problem; repeat it."),
-    ] = None,
+    skip: Skip = None,
     max_batch_seconds: Annotated[float, typer.Option(min=1.0, help="Audio encoded at once, padding counted.")] = 120.0,
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio; 0 reads in the main one.")] = 1,
-    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, ...")] = "cpu",
+    num_workers: NumWorkers = 1,
+    device: Device = "cpu",
 ) -> None:
     """Align transcripts with the audio by the model's CTC output, and write the time of each word.
 
@@ -28,7 +27,6 @@ def align(
     from rich.progress import Progress
 
     from s2s.api import load
-    from s2s.cli.decode import check_device
     from s2s.cli.details import write_ctm
     from s2s.data.corpus import load_corpus
     from s2s.data.dataset import SpeechDataset

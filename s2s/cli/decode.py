@@ -8,24 +8,21 @@ from typing import Annotated
 
 import typer
 
-from s2s.cli.train import ConfigDir
+from s2s.cli.options import ConfigDir, Data, Device, Model, NumWorkers, Skip, check_device
 
 
 def decode(
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Bundle.")],
-    data: Annotated[list[Path], typer.Option(metavar="DATA", help="Kaldi data directory or Lhotse cuts; repeat it.")],
+    model: Model,
+    data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for `text` (Kaldi), `decode.json` and the rest.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE...", help="Overrides: decoding=ctc_greedy decoding.beam_size=5"),
     ] = None,
     config_dir: ConfigDir = None,
-    skip: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND", help="Leave out utterances with this kind of problem; repeat it."),
-    ] = None,
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio; 0 reads in the main one.")] = 1,
-    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, ...")] = "cpu",
+    skip: Skip = None,
+    num_workers: NumWorkers = 1,
+    device: Device = "cpu",
 ) -> None:
     """Decode a data set and write its transcripts in Kaldi's `text` format, with the real-time factor.
 
@@ -92,16 +89,3 @@ def decode(
         beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     speed = f"{seconds:.0f} s of audio in {wall:.1f} s, RTF {wall / seconds:.4f}"
     print(f"{out / 'text'}: {len(transcripts)} utterances, {speed}")
-
-
-def check_device(device: str) -> str:
-    """`device` itself; UserError where torch does not know it or the machine lacks it."""
-    import torch
-
-    from s2s.errors import UserError
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
-    return device

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-ConfigDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder of your own configs; they may start from any of s2s's.")
-]
+from s2s.cli.options import ConfigDir
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

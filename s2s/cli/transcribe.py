@@ -8,22 +8,23 @@ from typing import Annotated
 
 import typer
 
+from s2s.cli.options import Device, Model, check_device
+
 
 def transcribe(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Audio: wav, flac, ogg, opus or mp3, any rate.")
     ],
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Bundle.")],
+    model: Model,
     decoding: Annotated[str, typer.Option(metavar="NAME", help="joint, greedy, ctc_greedy, ...")] = "joint",
     beam_size: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept in a beam search.")] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, ...")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Print the text of each file: alone for one file, after the file's name for several.
 
     A file that cannot be read is named on standard error and the others go on; the exit code is then 1.
     """
     from s2s.api import load
-    from s2s.cli.decode import check_device
     from s2s.decoding.config import load_decoding_config
     from s2s.errors import UserError
 
