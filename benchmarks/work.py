@@ -123,7 +123,7 @@ def make_random_work(folder: Path, options: Namespace) -> None:
 def make_bundle_work(folder: Path, options: Namespace) -> None:
     """`options.utterances` of a data set, evenly spread over it, and a trained model, free to end where it likes."""
     bundle = load_bundle(options.bundle)
-    dataset = SpeechDataset(None, bundle.fbank)
+    dataset = SpeechDataset(None, bundle.features)
     found, problems = read_kaldi(options.data)
     for problem in problems:
         if problem.kind != "no_text":

@@ -26,7 +26,7 @@ def align(
     from rich.console import Console
     from rich.progress import Progress
 
-    from s2s.api import load
+    from s2s.api import load_hybrid
     from s2s.cli.details import write_ctm
     from s2s.data.corpus import load_corpus
     from s2s.data.dataset import SpeechDataset
@@ -34,13 +34,13 @@ def align(
     from s2s.data.validate import drop, validate
     from s2s.decoding.alignment import Word
 
-    transcriber = load(model, device=check_device(device))
+    transcriber = load_hybrid(model, device=check_device(device))
     corpus = load_corpus(data)
     cuts, left_out = drop(corpus, validate(corpus, read_audio=False, require_text=True), skip or [])
     if left_out:
         print(left_out)
     bundle = transcriber.bundle
-    dataset = SpeechDataset(bundle.tokenizer, bundle.fbank, skip_bad_audio="bad_audio" in (skip or []))
+    dataset = SpeechDataset(bundle.tokenizer, bundle.features, skip_bad_audio="bad_audio" in (skip or []))
     config = DataConfig(max_batch_seconds=max_batch_seconds, num_workers=num_workers)
     words: dict[str, list[Word]] = {}
     console = Console(stderr=True)

@@ -37,7 +37,7 @@ def decode(
     from rich.console import Console
     from rich.progress import Progress
 
-    from s2s.api import Transcript, load
+    from s2s.api import load_hybrid
     from s2s.cli.details import write_details
     from s2s.data.batch import Batch
     from s2s.data.corpus import load_corpus
@@ -47,14 +47,15 @@ def decode(
     from s2s.decoding.config import load_decoding_config
     from s2s.files import replacing
     from s2s.scoring.transcripts import write_transcripts
+    from s2s.transcription.transcript import Transcript
 
     decoding = load_decoding_config(overrides or [], config_dir)
-    transcriber = load(model, decoding, check_device(device))
+    transcriber = load_hybrid(model, decoding, check_device(device))
     corpus = load_corpus(data)
     cuts, left_out = drop(corpus, [p for p in corpus.problems if p.kind != "no_text"], skip or [])
     if left_out:
         print(left_out)
-    dataset = SpeechDataset(None, transcriber.bundle.fbank, skip_bad_audio="bad_audio" in (skip or []))
+    dataset = SpeechDataset(None, transcriber.bundle.features, skip_bad_audio="bad_audio" in (skip or []))
     config = DataConfig(max_batch_seconds=decoding.max_batch_seconds, num_workers=num_workers)
     seconds = sum(cut.duration for cut in cuts)
     found: dict[str, Transcript] = {}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from s2s.api import Transcript
     from s2s.decoding.alignment import Word
     from s2s.decoding.config import DecodingConfig
+    from s2s.transcription.transcript import Transcript
 
 
 def write_ctm(path: Path, words: Mapping[str, Sequence[Word]]) -> None:

@@ -59,7 +59,7 @@ def described(folder: Path) -> dict[str, str]:
             facts["last CTC greedy error"] = f"{100 * record['valid_ctc_error']:.2f} %"
     bundle = load_bundle(bundle_folder)
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in bundle.model.named_children()}
-    features = bundle.fbank.config
+    features = bundle.features.config
     facts["model"] = type(bundle.model).__name__
     facts["parameters"] = f"{sum(sizes.values()):,} ({', '.join(f'{k} {v:,}' for k, v in sizes.items() if v)})"
     facts["features"] = f"{features.num_mel_bins} log-mel bins at {features.sampling_rate} Hz"

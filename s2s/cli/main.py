@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from s2s.cli import align, average, bundle, data, decode, info, score, tokenizer, train, transcribe
+from s2s.cli import (
+    align,
+    average,
+    bundle,
+    data,
+    decode,
+    import_,
+    info,
+    score,
+    tokenizer,
+    train,
+    transcribe,
+    translate,
+)
 from s2s.errors import UserError
 
 app = typer.Typer(
@@ -21,11 +34,13 @@ for command in (
     average.average,
     decode.decode,
     transcribe.transcribe,
+    translate.translate,
     align.align,
     bundle.bundle,
     info.info,
 ):
     app.command()(command)
+app.add_typer(import_.app, name="import")
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(score.app, name="score")

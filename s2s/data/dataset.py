@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from s2s.audio.fbank import Fbank
+from s2s.audio.features import Features
 from s2s.audio.resample import resample
 from s2s.data.batch import Batch
 from s2s.data.cuts import origin, text
@@ -23,13 +23,13 @@ from s2s.tokenizers.base import Tokenizer
 class SpeechDataset(Dataset[Batch]):
     """What is indexed by the cuts of a batch and gives the batch; a `DataLoader` runs it in its workers.
 
-    `tokenizer` None leaves the targets empty, to decode. `fbank` is used as it is: in training mode it may dither.
+    `tokenizer` None leaves the targets empty, to decode. `features` are used as they are: in training they may dither.
     `skip_bad_audio` leaves out an utterance whose audio fails and names it in `Batch.skipped`, instead of raising.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, fbank: Fbank, skip_bad_audio: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, features: Features, skip_bad_audio: bool = False) -> None:
         self.tokenizer = tokenizer
-        self.fbank = fbank
+        self.features = features
         self.skip_bad_audio = skip_bad_audio
 
     @torch.no_grad()
@@ -65,8 +65,8 @@ class SpeechDataset(Dataset[Batch]):
         )
 
     def _samples(self, cut: Cut) -> Tensor:
-        samples = resample(load_samples(cut), cut.sampling_rate, self.fbank.config.sampling_rate)
-        if self.fbank.num_frames(len(samples)) < 1:
+        samples = resample(load_samples(cut), cut.sampling_rate, self.features.config.sampling_rate)
+        if self.features.num_frames(len(samples)) < 1:
             raise UserError(
                 f"{origin(cut)}: utterance {cut.id}: {cut.duration:.3f} s are shorter than a frame of features"
             )
@@ -74,10 +74,10 @@ class SpeechDataset(Dataset[Batch]):
 
     def _features(self, waveforms: list[Tensor], seed: int) -> tuple[Tensor, Tensor]:
         if not waveforms:
-            return torch.zeros(0, 0, self.fbank.config.num_mel_bins), torch.zeros(0, dtype=torch.int64)
+            return torch.zeros(0, 0, self.features.config.num_mel_bins), torch.zeros(0, dtype=torch.int64)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # dither: the same in any worker
-            source, lengths = self.fbank(_pad(waveforms), _lengths(waveforms))
+            source, lengths = self.features(_pad(waveforms), _lengths(waveforms))
         return source, lengths
 
     def _tokens(self, cut: Cut) -> Tensor:

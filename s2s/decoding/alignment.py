@@ -29,11 +29,12 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it was said, in seconds."""
+    """A word, when it was said, in seconds, and how sure the model is of it (the mean probability of its tokens)."""
 
     text: str
     start: float
     end: float
+    confidence: float | None = None
 
 
 @torch.no_grad()
@@ -73,7 +74,7 @@ def align(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
         raise UtteranceError(
             b,
             "no alignment of its tokens has a finite score: the model's output is not a number, "
-            "or rules a token out; check its weights and the tokens"
+            "or rules a token out; check its weights and the tokens",
         )
     state = last.gather(1, which.unsqueeze(1))  # (B,1)
     states = state.new_empty(len(labels), size)
@@ -161,12 +162,12 @@ def _check(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: 
             b,
             f"{int(target_lengths[b])} tokens, {int(repeats[b])} of them as the one "
             f"before, need {int(needed[b])} frames or more, there are {int(lengths[b])}: does the text belong to the "
-            "audio?"
+            "audio?",
         )
     wrong = valid & ((targets == blank_id) | (targets < 0) | (targets >= log_probs.size(2)))
     for b, u in wrong.nonzero().tolist():
         raise UtteranceError(
             b,
             f"token {int(targets[b, u])} cannot be aligned: expected 0 to "
-            f"{log_probs.size(2) - 1} without the blank, {blank_id}; is it of the model's own tokenizer?"
+            f"{log_probs.size(2) - 1} without the blank, {blank_id}; is it of the model's own tokenizer?",
         )

@@ -8,6 +8,8 @@ import torch
 
 from s2s.decoding.alignment import token_spans
 from s2s.decoding.hypothesis import Hypothesis, Search
+from s2s.decoding.prompt import PromptedMemory
+from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
 
@@ -18,7 +20,9 @@ class AnnotatingSearch:
     A hypothesis that cannot be aligned, having more tokens than the utterance has frames, gets no frames.
     """
 
-    def __init__(self, search: Search, model: HybridModel, token_times: bool = False, attention: bool = False) -> None:
+    def __init__(
+        self, search: Search, model: HybridModel | EncoderDecoder, token_times: bool = False, attention: bool = False
+    ) -> None:
         self.search, self.model = search, model
         self.token_times, self.attention = token_times, attention
 
@@ -35,6 +39,7 @@ class AnnotatingSearch:
         return found
 
     def _timed(self, memory: Memory, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+        assert isinstance(self.model, HybridModel)
         num_frames = int(memory.lengths)
         fits = [h for h in hypotheses if _frames_needed(h.tokens) <= num_frames]
         if not fits:
@@ -48,8 +53,9 @@ class AnnotatingSearch:
 
     def _attended(self, memory: Memory, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
         longest = max(len(h.tokens) for h in hypotheses)
-        rows = [[self.model.bos_id, *h.tokens, *[0] * (longest - len(h.tokens))] for h in hypotheses]
-        weights = self.model.decoder.attention(memory, memory.lengths.new_tensor(rows))  # (n,U,T)
+        first = memory.prompts[0].tolist() if isinstance(memory, PromptedMemory) else [self.model.bos_id]
+        rows = [[*first, *h.tokens, *[0] * (longest - len(h.tokens))] for h in hypotheses]
+        weights = self.model.decoder.attention(memory, memory.lengths.new_tensor(rows))[:, len(first) - 1 :]  # (n,U,T)
         return [replace(h, attention=w[: len(h.tokens)]) for h, w in zip(hypotheses, weights, strict=True)]
 
 

@@ -33,6 +33,10 @@ class Beam:
         if self.diversity < 0:
             raise UserError(f"diversity={self.diversity}: expected 0 or more, such as 0.5")
 
+    @property
+    def num_candidates(self) -> int | None:
+        return None if self.diversity else 2 * self.beam_size + 1  # eos may be taken from them
+
     def start(self, like: Tensor) -> Tensor:
         scores = like.new_full((self.groups, self.beam_size // self.groups), NEVER)
         scores[:, 0] = 0.0

@@ -25,22 +25,29 @@ from s2s.decoding.repetition import LoopGuard, NgramBlocking
 from s2s.decoding.rescoring import Rescorer, RescoringSearch
 from s2s.decoding.sampling import Sampling
 from s2s.decoding.scorers import CandidateScorer, DecoderScorer, LengthBonus, Scorer
+from s2s.decoding.whisper import TimestampTokens, WhisperScorer
 from s2s.errors import UserError
+from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.hybrid import HybridModel
 from s2s.models.language_model import TransformerLanguageModel
 from s2s.models.lm_bundle import check_vocabulary, load_language_model
+from s2s.models.whisper import Whisper
 from s2s.tokenizers.base import SPACE, Tokenizer
+from s2s.tokenizers.whisper import WhisperTokenizer
 
 Scorers = dict[str, tuple[Scorer | CandidateScorer, float]]
+AnyModel = HybridModel | EncoderDecoder
 
 
-def build_search(config: DecodingConfig, models: Sequence[HybridModel], tokenizer: Tokenizer) -> Search:
+def build_search(config: DecodingConfig, models: Sequence[AnyModel], tokenizer: Tokenizer) -> Search:
     """The search that `config` describes over the outputs of `models`, an ensemble where they are several.
 
-    Raises UserError for a value out of range, for a file that cannot be read, and for a language model or phrases that
-    are not of the tokenizer's vocabulary.
+    Raises UserError for a value out of range, for a file that cannot be read, for a language model or phrases that
+    are not of the tokenizer's vocabulary, and for what asks for a CTC output where a model has none.
     """
     model = models[0]
+    if not isinstance(model, HybridModel):
+        _check_without_ctc(config)
     if config.search in ("beam", "ctc_prefix") and config.beam_size > model.vocab_size:
         raise UserError(
             f"decoding.beam_size={config.beam_size}: expected 1 to {model.vocab_size}, the size of the vocabulary"
@@ -50,7 +57,7 @@ def build_search(config: DecodingConfig, models: Sequence[HybridModel], tokenize
     lm = _language_model(config, model, tokenizer)
     passes = [config.rescore, config.mbr is not None, config.max_compression_ratio is not None]
     search = _first_pass(config, models, tokenizer, None if config.rescore else lm, _nbest(config, passes))
-    if config.rescore:
+    if config.rescore and isinstance(model, HybridModel):
         search = _rescoring(config, model, lm, search, _nbest(config, passes[1:]))
     if config.mbr is not None:
         weights = "uniform" if config.search == "sampling" else "score"
@@ -63,6 +70,19 @@ def build_search(config: DecodingConfig, models: Sequence[HybridModel], tokenize
     return search
 
 
+def _check_without_ctc(config: DecodingConfig) -> None:
+    """Refuse what only a hybrid CTC/attention model can do."""
+    wanted = {
+        f"search={config.search}": config.search.startswith("ctc"),
+        "rescore=true": config.rescore,
+        "token_times=true": config.token_times,
+        f"internal_lm_weight={config.internal_lm_weight}": config.internal_lm_weight != 0.0,
+    }
+    for name, is_wanted in wanted.items():
+        if is_wanted:
+            raise UserError(f"decoding.{name}: is for a model with a CTC output, this one has a decoder only")
+
+
 def _nbest(config: DecodingConfig, later_passes: Sequence[bool]) -> int:
     """How many hypotheses a pass returns: all that a later one may choose from."""
     return config.beam_size if any(later_passes) else config.nbest
@@ -70,15 +90,15 @@ def _nbest(config: DecodingConfig, later_passes: Sequence[bool]) -> int:
 
 def _first_pass(
     config: DecodingConfig,
-    models: Sequence[HybridModel],
+    models: Sequence[AnyModel],
     tokenizer: Tokenizer,
     lm: TransformerLanguageModel | None,
     nbest: int,
 ) -> Search:
     model = models[0]
-    if config.search == "ctc_greedy":
+    if isinstance(model, HybridModel) and config.search == "ctc_greedy":
         return CTCGreedySearch(model.ctc)
-    if config.search == "ctc_prefix":
+    if isinstance(model, HybridModel) and config.search == "ctc_prefix":
         return CTCPrefixBeamSearch(
             model.ctc,
             model.bos_id,
@@ -93,19 +113,21 @@ def _first_pass(
 
 def _label_search(
     config: DecodingConfig,
-    models: Sequence[HybridModel],
+    models: Sequence[AnyModel],
     tokenizer: Tokenizer,
     lm: TransformerLanguageModel | None,
     nbest: int,
 ) -> LabelSearch:
     model = models[0]
+    ctc_weight = config.ctc_weight if isinstance(model, HybridModel) else 0.0
     scorers: Scorers = {}
     for i, each in enumerate(models):
         number = str(i + 1) if i else ""
-        attention = DecoderScorer(each.decoder, need_attention=config.coverage_beta > 0 and i == 0)
-        scorers[f"attention{number}"] = member(attention, i), (1.0 - config.ctc_weight) / len(models)
-        ctc = CTCPrefixScorer(each.ctc, each.bos_id, each.eos_id)
-        scorers[f"ctc{number}"] = member(ctc, i), config.ctc_weight / len(models)
+        attention = _attention_scorer(each, tokenizer, need_attention=config.coverage_beta > 0 and i == 0)
+        scorers[f"attention{number}"] = member(attention, i), (1.0 - ctc_weight) / len(models)
+        if isinstance(each, HybridModel):
+            ctc = CTCPrefixScorer(each.ctc, each.bos_id, each.eos_id)
+            scorers[f"ctc{number}"] = member(ctc, i), ctc_weight / len(models)
     if config.internal_lm_weight:
         scorers["internal_lm"] = InternalLMScorer(model.decoder), -config.internal_lm_weight
     scorers |= _fusion(config, model, tokenizer, lm)
@@ -123,21 +145,46 @@ def _label_search(
         vocab_size=model.vocab_size,
         bos_id=model.bos_id,
         eos_id=model.eos_id,
-        forbidden_ids=(model.blank_id, model.bos_id),
+        forbidden_ids=_never_output(model),
         nbest=nbest,
-        limits=Limits(config.max_length_ratio, config.max_length, config.min_length_ratio, config.min_length),
-        normalisation=Normalisation(config.length_alpha, config.coverage_beta),
+        limits=Limits(config.max_length_ratio, _max_length(config, model), config.min_length_ratio, config.min_length),
+        normalisation=Normalisation(config.length_alpha, config.coverage_beta, config.length_power),
         # A sample is drawn from all tokens, and is not given up for falling behind. Without the attention decoder
         # nobody could tell which tokens CTC should be asked about.
         num_candidates=config.num_candidates
-        or (model.vocab_size if config.search == "sampling" or config.ctc_weight == 1.0 else None),
+        or (model.vocab_size if config.search == "sampling" or ctc_weight == 1.0 else None),
         end_detection="exact" if config.search == "sampling" else config.end_detection,
         batch_size=config.batch_size,
+        patience=config.patience,
     )
 
 
+def _attention_scorer(model: AnyModel, tokenizer: Tokenizer, need_attention: bool) -> Scorer:
+    if isinstance(model, Whisper) and isinstance(tokenizer, WhisperTokenizer):
+        times = TimestampTokens(tokenizer.timestamp_begin, tokenizer.no_timestamps_id)
+        return WhisperScorer(model, times, need_attention)
+    return DecoderScorer(model.decoder, need_attention)
+
+
+def _never_output(model: AnyModel) -> tuple[int, ...]:
+    if isinstance(model, HybridModel):
+        return (model.blank_id, model.bos_id)
+    # Whisper's scorer knows by itself, and some models begin with eos.
+    return () if isinstance(model, Whisper) or model.bos_id == model.eos_id else (model.bos_id,)
+
+
+def _max_length(config: DecodingConfig, model: AnyModel) -> int | None:
+    """The most tokens that are both asked for and within the positions the decoder has learned."""
+    positions = getattr(model.decoder, "max_positions", None)
+    if positions is None:
+        return config.max_length
+    # Half of Whisper's positions are for the prompt.
+    most = positions // 2 if isinstance(model, Whisper) else positions - 1
+    return most if config.max_length is None else min(most, config.max_length)
+
+
 def _fusion(
-    config: DecodingConfig, model: HybridModel, tokenizer: Tokenizer, lm: TransformerLanguageModel | None
+    config: DecodingConfig, model: AnyModel, tokenizer: Tokenizer, lm: TransformerLanguageModel | None
 ) -> Scorers:
     """The scorers that know nothing of the audio."""
     scorers: Scorers = {}
@@ -154,7 +201,7 @@ def _fusion(
     return scorers
 
 
-def _constraints(config: DecodingConfig, model: HybridModel, tokenizer: Tokenizer) -> Scorers:
+def _constraints(config: DecodingConfig, model: AnyModel, tokenizer: Tokenizer) -> Scorers:
     """Scorers that forbid: 0 or -inf."""
     scorers: Scorers = {}
     if config.no_repeat_ngram:
@@ -174,9 +221,7 @@ def _constraints(config: DecodingConfig, model: HybridModel, tokenizer: Tokenize
     return scorers
 
 
-def _language_model(
-    config: DecodingConfig, model: HybridModel, tokenizer: Tokenizer
-) -> TransformerLanguageModel | None:
+def _language_model(config: DecodingConfig, model: AnyModel, tokenizer: Tokenizer) -> TransformerLanguageModel | None:
     if config.lm is None:
         return None
     bundle = load_language_model(config.lm, next(model.parameters()).device)

@@ -29,9 +29,11 @@ class DecodingConfig:
         phrases, phrase_boost: file of phrases to favour (one a line, optionally a tab and its boost); the default boost.
         length_bonus: reward for each token.
         length_alpha, coverage_beta: GNMT's length normalisation and coverage penalty.
+        length_power: log P is divided by the number of tokens to this power; 1: the mean.
         max_length_ratio, max_length, min_length_ratio, min_length: tokens per encoder frame, and tokens.
         end_detection: "exact" (until nothing better can come) or "decline" (also after three lengths 10 below the best);
-            null: "exact" unless bonuses, phrases or a subtracted model would keep the search from ending.
+            null: "exact" unless bonuses, phrases or a subtracted model would keep the search from ending. "patience": also
+            when `patience` times the beam size hypotheses have ended.
         num_candidates: tokens a hypothesis that CTC prefix and n-gram scores are made for; null: 1.5 times the beam in a
             beam search, 20 in a CTC prefix search, all when sampling.
         groups, diversity: diverse beam search.
@@ -63,11 +65,13 @@ class DecodingConfig:
     length_bonus: float = 0.0
     length_alpha: float = 0.0
     coverage_beta: float = 0.0
+    length_power: float = 0.0
     max_length_ratio: float = 1.0
     max_length: int | None = None
     min_length_ratio: float = 0.0
     min_length: int = 0
     end_detection: str | None = None
+    patience: float = 1.0
     num_candidates: int | None = None
     groups: int = 1
     diversity: float = 0.0
@@ -110,10 +114,19 @@ class DecodingConfig:
 
 
 # A recipe gives the same beam and CTC weight to all its modes, so these are let pass where they have no effect.
-EVERYWHERE = {"search", "beam_size", "nbest", "ctc_weight", "token_times", "attention", "max_batch_seconds", "batch_size"}
+EVERYWHERE = {
+    "search",
+    "beam_size",
+    "nbest",
+    "ctc_weight",
+    "token_times",
+    "attention",
+    "max_batch_seconds",
+    "batch_size",
+}
 LISTS = {"mbr", "mbr_temperature", "max_compression_ratio", "rescore", "reverse_weight"}
 FUSION = {"lm", "lm_weight", "ngram", "ngram_weight", "phrases", "phrase_boost", "length_bonus", "num_candidates"}
-BEAM_ONLY = {"groups", "diversity", "length_alpha", "coverage_beta", "end_detection"}
+BEAM_ONLY = {"groups", "diversity", "length_alpha", "coverage_beta", "end_detection", "patience"}
 SAMPLING_ONLY = {"temperature", "top_k", "top_p", "typical_p", "seed"}
 ONLY_WITH = {
     "lm_weight": "lm",

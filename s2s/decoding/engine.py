@@ -20,7 +20,7 @@ from s2s.models.memory import Memory
 from s2s.nn.lengths import valid_mask
 
 WeightedScorers = Mapping[str, tuple[Scorer | CandidateScorer, float]]
-END_DETECTIONS = ("exact", "decline")
+END_DETECTIONS = ("exact", "decline", "patience")
 DECLINE, DECLINING_LENGTHS = 10.0, 3
 
 
@@ -43,6 +43,11 @@ class Policy(Protocol):
     @property
     def groups(self) -> int: ...
 
+    @property
+    def num_candidates(self) -> int | None:
+        """The best so many tokens of a hypothesis are all it looks at, eos apart; None: all tokens."""
+        ...
+
     def start(self, like: Tensor) -> Tensor:
         """Scores (K,) of the empty hypotheses in the slots: 0, or -inf for a slot that stays empty at first."""
         ...
@@ -63,7 +68,8 @@ class LabelSearch:
     soon as a quarter of the places is free waiting ones take them. An utterance is finished when no hypothesis alive can
     still enter its `nbest` best ("exact"). Where scorers reward tokens that is seldom before the greatest length; then it
     is also finished when in three lengths in a row the best hypothesis to end there and the best to go on were both more
-    than 10 below the best that has ended ("decline", the default where scorers reward tokens).
+    than 10 below the best that has ended ("decline", the default where scorers reward tokens). With "patience" it is
+    also finished when `patience` times the beam size hypotheses have ended (Kasai et al. 2022, arXiv:2204.05424).
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class LabelSearch:
         num_candidates: int | None = None,
         end_detection: str | None = None,
         batch_size: int | None = None,
+        patience: float = 1.0,
     ) -> None:
         if not 1 <= nbest <= policy.beam_size:
             raise UserError(f"nbest={nbest}: expected 1 to beam_size={policy.beam_size}")
@@ -87,6 +94,8 @@ class LabelSearch:
             raise UserError(f"end_detection={end_detection}: expected one of {', '.join(END_DETECTIONS)}")
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size={batch_size}: expected at least 1 utterance")
+        if patience <= 0:
+            raise UserError(f"patience={patience}: expected a number above 0, such as 1.0")
         used = {name: pair for name, pair in scorers.items() if pair[1] != 0.0}
         if not used:
             raise UserError("a search needs at least one scorer whose weight is not 0")
@@ -103,7 +112,9 @@ class LabelSearch:
         self.nbest, self.batch_size = nbest, batch_size
         self.limits, self.normalisation = limits or Limits(), normalisation or Normalisation()
         self.end_detection = end_detection or ("decline" if self.max_gain else "exact")
-        self.num_candidates = num_candidates or policy.beam_size + (policy.beam_size + 1) // 2
+        self.enough_ended = max(1, round(patience * policy.beam_size)) if self.end_detection == "patience" else None
+        candidates = num_candidates or policy.beam_size + (policy.beam_size + 1) // 2
+        self.num_candidates = candidates if self.candidate_scorers else policy.num_candidates
         self.coverage_of = "attention" if self.normalisation.coverage_beta else None
         if self.coverage_of and self.coverage_of not in self.scorers:
             raise UserError("coverage_beta: a coverage penalty needs the attention decoder's scorer; give it a weight")
@@ -142,9 +153,7 @@ class LabelSearch:
             for name, scorer in (*self.scorers.items(), *self.candidate_scorers.items()):
                 states[name] = scorer.select(states[name], parents.flatten(), utterances)
 
-    def _admit(
-        self, waiting: Waiting, grid: Grid | None, states: dict[str, Any]
-    ) -> tuple[Grid | None, dict[str, Any]]:
+    def _admit(self, waiting: Waiting, grid: Grid | None, states: dict[str, Any]) -> tuple[Grid | None, dict[str, Any]]:
         """Let waiting utterances take the places that are free."""
         taken = 0 if grid is None else len(grid.index)
         if taken and (self.batch_size is None or taken > 0.75 * self.batch_size):
@@ -185,6 +194,7 @@ class LabelSearch:
             ended_parts=zero.new_zeros((*grid, len(self.names))),
             ended_lengths=lengths.new_zeros(grid),
             ended_slots=lengths.new_zeros(grid),
+            num_ended=torch.zeros_like(lengths),
             behind=torch.zeros_like(lengths),
             finished=torch.zeros_like(lengths, dtype=torch.bool),
             broken=torch.zeros_like(lengths, dtype=torch.bool),
@@ -203,6 +213,7 @@ class LabelSearch:
         final = self.normalisation.final(choice.ended_scores, grid.lengths, ended_coverage, grid.frames)
         ended_parts = _pick(grid.parts, ended_slots) + _gather(gains, choice.ended)
         grid.end(ended_slots, final, ended_parts, self.policy.groups)
+        grid.num_ended = grid.num_ended + (final > NEVER).sum(dim=1)
         if self.end_detection == "decline":
             self._watch_decline(grid, total, tokens, coverage)
         parts = _pick(grid.parts, slots) + _gather(gains, choice.alive)
@@ -216,21 +227,15 @@ class LabelSearch:
         """log P (B,K,C) of every extension by one of C tokens (B,K,C), and what each scorer adds (B,K,C), S of them."""
         shape, last = grid.last.shape, grid.last.flatten()
         gains = [scorer.score(last, states[name]) for name, scorer in self.scorers.items()]  # each (N,V)
-        total = grid.scores.new_zeros((len(last), self.vocab_size))
-        for name, gain in zip(self.scorers, gains, strict=True):
-            total = total + _weigh(gain, self.weights[name])
-        broken = total.isnan().view(shape[0], -1).any(dim=-1)
-        total[:, self.forbidden_ids] = NEVER
-        if not self.candidate_scorers:
-            tokens = torch.arange(self.vocab_size, device=last.device).expand(len(last), -1)
-        else:
-            tokens = self._candidates(total)
-            gains = [gain.gather(1, tokens) for gain in gains]
-            total = total.gather(1, tokens)
-            for name, candidate_scorer in self.candidate_scorers.items():
-                gain = candidate_scorer.score_candidates(last, tokens, states[name]).to(total.dtype)
-                broken = broken | gain.isnan().view(shape[0], -1).any(dim=-1)
-                total, gains = total + _weigh(gain, self.weights[name]), [*gains, gain]
+        total = self._sum(gains, grid.scores)
+        tokens = self._candidates(total)
+        gains = [gain.gather(1, tokens) for gain in gains]
+        total = total.gather(1, tokens)
+        broken = total.isnan().view(shape[0], -1).any(dim=-1)  # to topk, what is not a number is the greatest
+        for name, candidate_scorer in self.candidate_scorers.items():
+            gain = candidate_scorer.score_candidates(last, tokens, states[name]).to(total.dtype)
+            broken = broken | gain.isnan().view(shape[0], -1).any(dim=-1)
+            total, gains = total + _weigh(gain, self.weights[name]), [*gains, gain]
         total, tokens = total.view(*shape, -1) + grid.scores.unsqueeze(-1), tokens.view(*shape, -1)
         grid.broken |= broken
         ends = tokens == self.eos_id
@@ -238,9 +243,22 @@ class LabelSearch:
         too_short = (grid.lengths < grid.min_lengths)[:, None, None]
         return total.masked_fill((at_limit & ~ends) | (too_short & ends) | total.isnan(), NEVER), tokens, gains
 
+    def _sum(self, gains: list[Tensor], like: Tensor) -> Tensor:
+        """What the scorers give together (N,V), of `gains` (N,V) each; what is forbidden has -inf."""
+        weighted = [_weigh(gain, self.weights[name]) for name, gain in zip(self.scorers, gains, strict=True)]
+        if not weighted:
+            total = like.new_zeros((like.numel(), self.vocab_size))
+        elif len(weighted) == 1:  # the vocabulary may be large: it is copied only to be changed
+            total = weighted[0].clone() if self.forbidden_ids else weighted[0]
+        else:
+            total = sum(weighted[1:], start=weighted[0])
+        if self.forbidden_ids:
+            total[:, self.forbidden_ids] = NEVER
+        return total.to(like.dtype)
+
     def _candidates(self, total: Tensor) -> Tensor:
-        """The tokens (N,C) that candidate scorers are asked about: the best of total (N,V), eos always among them."""
-        num_tokens = self.num_candidates + 1  # eos too
+        """The tokens (N,C) that are looked at: the best of total (N,V), eos always among them."""
+        num_tokens = self.vocab_size if self.num_candidates is None else self.num_candidates + 1  # eos too
         if not self.scorers or num_tokens >= self.vocab_size:
             return torch.arange(self.vocab_size, device=total.device).expand(len(total), -1)
         tokens = total.topk(num_tokens, dim=-1).indices
@@ -255,6 +273,8 @@ class LabelSearch:
         ended = grid.ended_scores.view(*alive.shape, -1)[..., -(-self.nbest // groups) - 1]
         bound = self.normalisation.bound(alive, grid.lengths.unsqueeze(1), grid.max_lengths.unsqueeze(1), self.max_gain)
         grid.finished = grid.finished | (ended >= bound).all(dim=-1) | (grid.behind >= DECLINING_LENGTHS)
+        if self.enough_ended is not None:
+            grid.finished = grid.finished | (grid.num_ended >= self.enough_ended)
         grid.scores = grid.scores.masked_fill(grid.finished.unsqueeze(1), NEVER)
 
     def _watch_decline(self, grid: Grid, total: Tensor, tokens: Tensor, coverage: Tensor) -> None:
@@ -291,6 +311,8 @@ def _gain(max_gain: float, weight: float) -> float:
 
 def _weigh(gain: Tensor, weight: float) -> Tensor:
     """What a scorer forbids is forbidden under a negative weight too."""
+    if weight == 1.0:
+        return gain
     return weight * gain if weight > 0 else (weight * gain).masked_fill(gain == NEVER, NEVER)
 
 

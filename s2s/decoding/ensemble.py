@@ -21,13 +21,15 @@ class EnsembleMemory(Memory):
 
     def rows(self, start: int, stop: int) -> EnsembleMemory:
         first = super().rows(start, stop)
-        return EnsembleMemory(first.states, first.lengths, tuple(other.rows(start, stop) for other in self.others))
+        return EnsembleMemory(
+            first.states, first.lengths, None, tuple(other.rows(start, stop) for other in self.others)
+        )
 
 
 def encode(models: Sequence[HybridModel], source: Tensor, lengths: Tensor) -> Memory:
     """What the encoders of all models make of features (B,S,F), lengths (B,)."""
     first, *others = (model.encode(source, lengths) for model in models)
-    return EnsembleMemory(first.states, first.lengths, tuple(others)) if others else first
+    return EnsembleMemory(first.states, first.lengths, None, tuple(others)) if others else first
 
 
 class _Member:

@@ -35,6 +35,7 @@ class Grid:
     ended_parts: Tensor  # (B,K,S)
     ended_lengths: Tensor  # (B,K)
     ended_slots: Tensor  # (B,K) slot of the last token
+    num_ended: Tensor  # (B,) hypotheses that have ended, those that fell out of the best too
     behind: Tensor  # (B,) consecutive lengths at which ending was no longer worth while
     finished: Tensor  # (B,) bool: nothing alive can enter the n best
     broken: Tensor  # (B,) bool: some score was not a number

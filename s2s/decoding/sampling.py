@@ -40,6 +40,7 @@ class Sampling:
     typical_p: float | None = None
     seed: int = 0
     groups: int = field(default=1, init=False, repr=False)
+    num_candidates: None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.beam_size < 1:

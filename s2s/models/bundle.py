@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import torch
 import yaml
@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from s2s.audio.fbank import Fbank, FbankConfig
-from s2s.errors import UserError, nearest
+from s2s.audio.features import Features, build_features, features_config
+from s2s.errors import UserError
 from s2s.files import replacing
 from s2s.models.build import build
 from s2s.models.hybrid import HybridModel
@@ -24,23 +24,23 @@ from s2s.tokenizers.load import load_tokenizer
 from s2s.version import __version__
 
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.yaml", "model.safetensors", "tokenizer", "README.md"
-BUNDLE = "a folder that `s2s train`, `s2s average` or `s2s bundle` wrote"
+BUNDLE = "a folder that `s2s train`, `s2s average`, `s2s bundle` or `s2s import` wrote"
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass
-class Bundle:
+class Bundle(Generic[Model]):
     """A model with all it needs to read audio and write text; `model_config` is what `build` made the model from."""
 
-    model: HybridModel
+    model: Model
     tokenizer: Tokenizer
-    fbank: Fbank
+    features: Features
     model_config: Mapping[str, Any]
 
     def write(self, folder: Path) -> None:
         """Write config.yaml, model.safetensors and tokenizer/ into a folder that does not exist yet."""
-        config = {"features": asdict(self.fbank.config), "model": dict(self.model_config)}
+        config = {"features": features_config(self.features), "model": dict(self.model_config)}
         write_folder(folder, config, self.model, self.tokenizer)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -114,17 +114,18 @@ def read_model(
     return model, tokenizer
 
 
-def load_bundle(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Bundle:
-    """The bundle in `folder`, its model in evaluation mode on `device`; UserError names what is missing or wrong."""
+@overload
+def load_bundle(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Bundle[HybridModel]: ...
+@overload
+def load_bundle(folder: str | os.PathLike[str], device: str | torch.device, kind: type[Model]) -> Bundle[Model]: ...
+def load_bundle(
+    folder: str | os.PathLike[str], device: str | torch.device = "cpu", kind: type[nn.Module] = HybridModel
+) -> Bundle[Any]:
+    """The bundle in `folder`, its model in evaluation mode on `device`; UserError names what is missing or wrong.
+
+    `kind` is the class that its model must be of.
+    """
     config = read_config(folder)
-    path = Path(folder) / CONFIG
-    known = FbankConfig.__dataclass_fields__
-    for key in config["features"]:
-        if key not in known:
-            raise UserError(f"{path}: features.{key}: no such key.{nearest(key, known)}")
-    model, tokenizer = read_model(folder, config, "model", HybridModel)
-    try:
-        fbank = Fbank(FbankConfig(**config["features"])).eval()  # in training it may dither
-    except TypeError as error:
-        raise UserError(f"{path}: features: a value is of the wrong kind ({error}); restore the file") from error
-    return Bundle(model.eval().to(device), tokenizer, fbank, config["model"])
+    model, tokenizer = read_model(folder, config, "model", kind)
+    features = build_features(config["features"], f"{Path(folder) / CONFIG}: features")
+    return Bundle(model.eval().to(device), tokenizer, features, config["model"])

@@ -10,7 +10,7 @@ from s2s.version import __version__
 
 def model_card(bundle: Bundle, name: str, title: str, training_data: str, results: Mapping[str, str]) -> str:
     """Markdown for people: what the model is, how to use it, what it was trained on, what it scored."""
-    features = bundle.fbank.config
+    features = bundle.features.config
     millions = sum(p.numel() for p in bundle.model.parameters()) / 1e6
     lines = [
         f"# {title}",

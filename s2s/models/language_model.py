@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from s2s.errors import UserError
 from s2s.models.memory import Memory
-from s2s.models.transformer_decoder import TransformerDecoderLayer, all_at_once, embed, one_at_a_time
 from s2s.nn.attention.cache import HypothesisCache
 from s2s.nn.lengths import valid_mask
+from s2s.nn.positions import sinusoidal
+from s2s.nn.transformer import TransformerLayer, all_at_once, from_cache
 
 
 def teacher_forced(target: Tensor, lengths: Tensor, bos_id: int, eos_id: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,13 +60,18 @@ class TransformerLanguageModel(nn.Module):
         self.bos_id, self.eos_id = bos_id, eos_id
         self.embedding = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embedding.weight, std=model_dim**-0.5)
-        self.layers: list[TransformerDecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
-            TransformerDecoderLayer(model_dim, num_heads, feed_forward_dim, dropout, over_memory=False)
+        self.layers: list[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
+            TransformerLayer(model_dim, num_heads, feed_forward_dim, dropout, over_memory=False)
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(model_dim)
         self.out = nn.Linear(model_dim, vocab_size)
         self.dropout = nn.Dropout(dropout)
+
+    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens (A,U), positions (A,U) or (U,) -> (A,U,D) (Vaswani et al. 2017, sections 3.4 and 3.5)"""
+        x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
+        return self.dropout(x + sinusoidal(positions, x.size(-1)).to(x.dtype))
 
     def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> log-probabilities (N,U,V) of each next token; `memory` is not looked at."""
@@ -71,7 +79,7 @@ class TransformerLanguageModel(nn.Module):
 
     def log_probs(self, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> log-probabilities (N,U,V) of each next token"""
-        x = self.dropout(embed(self.embedding, tokens, torch.arange(tokens.size(1), device=tokens.device)))
+        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
         past = all_at_once(tokens)
         for layer in self.layers:
             x, _ = layer(x, past)
@@ -93,10 +101,10 @@ class TransformerLanguageModel(nn.Module):
     def step(self, tokens: Tensor, state: HypothesisCache) -> tuple[Tensor, HypothesisCache]:
         """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""
         grid = state.positions.shape
-        x = self.dropout(embed(self.embedding, tokens.clamp(min=0).view(grid), state.positions))  # (B,K,D)
+        x = self._embed(tokens.clamp(min=0).view(grid), state.positions)  # (B,K,D)
         mask = state.open()
         for i, layer in enumerate(self.layers):
-            x, _ = layer(x, one_at_a_time(state, i, mask))
+            x, _ = layer(x, from_cache(state, i, mask))
         state.close(tokens.view(grid) >= 0)
         return self.out(self.norm(x)).log_softmax(dim=-1).flatten(0, 1), state
 

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Encoder states (B,T,D) and how many of the T frames are real, lengths (B,)."""
+    """Encoder states (B,T,D) and how many of the T frames are real, lengths (B,).
+
+    `keys_values` are what the layers of a decoder made of the states, (B,H,T,d) each, where it was asked before.
+    """
 
     states: Tensor
     lengths: Tensor
+    keys_values: tuple[tuple[Tensor, Tensor], ...] | None = None
 
     def rows(self, start: int, stop: int) -> Memory:
         """The utterances from `start` to before `stop`, without frames that are padding for all of them."""
         lengths = self.lengths[start:stop]
         size = int(lengths.max()) if len(lengths) else 0
-        return Memory(self.states[start:stop, :size], lengths)
+        pairs = self.keys_values and tuple(
+            (keys[start:stop, :, :size], values[start:stop, :, :size]) for keys, values in self.keys_values
+        )
+        return Memory(self.states[start:stop, :size], lengths, pairs)
+
+    @classmethod
+    def joined(cls, memories: Sequence[Memory]) -> Memory:
+        """The utterances of several memories, one after the other."""
+        size = max(memory.states.size(1) for memory in memories)
+        states = [F.pad(memory.states, (0, 0, 0, size - memory.states.size(1))) for memory in memories]
+        return cls(torch.cat(states), torch.cat([memory.lengths for memory in memories]))
 
 
 class Encoder(Protocol):

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s.models.memory import Memory
 from s2s.nn.attention.cache import HypothesisCache
-from s2s.nn.attention.multi_head import MultiHeadAttention
-from s2s.nn.feed_forward import FeedForward
 from s2s.nn.lengths import valid_mask
-from s2s.nn.positions import sinusoidal
+from s2s.nn.positions import Positions
 from s2s.nn.rows import join_rows
-
-KeysValues = tuple[Tensor, Tensor]
-Past = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+from s2s.nn.transformer import KeysValues, TransformerLayer, all_at_once, from_cache
 
 
 @dataclass
@@ -26,76 +23,19 @@ class TransformerDecoderState:
     """The past of N = B*K hypotheses, and the memory's keys and values, once per utterance."""
 
     past: HypothesisCache
-    memory_keys: Tensor  # (B,L,H,T,d)
-    memory_values: Tensor  # (B,L,H,T,d)
+    memory: tuple[KeysValues, ...]  # (B,H,T,d) of each layer
     memory_mask: Tensor  # (B,1,1,T) bool
     need_attention: bool = False
     attention: Tensor | None = None  # (B,K,T) of the last step, the mean of layers and heads, where asked for
 
 
-class TransformerDecoderLayer(nn.Module):
-    """Self-attention, attention over the memory, feed-forward, each after a layer norm (pre-norm).
-
-    A layer of a language model is not `over_memory` and has nothing for it.
-    """
-
-    def __init__(
-        self, model_dim: int, num_heads: int, feed_forward_dim: int, dropout: float, over_memory: bool = True
-    ) -> None:
-        super().__init__()
-        self.self_attention = MultiHeadAttention(model_dim, num_heads, dropout)
-        if over_memory:
-            self.memory_attention = MultiHeadAttention(model_dim, num_heads, dropout)
-        self.feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, nn.ReLU())
-        self.norm_self = nn.LayerNorm(model_dim)
-        if over_memory:
-            self.norm_memory = nn.LayerNorm(model_dim)
-        self.norm_feed_forward = nn.LayerNorm(model_dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self,
-        x: Tensor,
-        past: Past,
-        memory: KeysValues | None = None,
-        memory_mask: Tensor | None = None,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """x (A,U,D) over a memory of B utterances, A a multiple of B -> the same shape, and the weights if needed.
-
-        The weights are (B,H,A/B*U,T). `past` turns the keys and values of x into those to attend to and a mask.
-        """
-        y = self.norm_self(x)
-        keys, values, mask = past(*self.self_attention.heads.keys_values(y))
-        x = x + self.dropout(self.self_attention(y, keys, values, mask)[0])
-        weights = None
-        if memory is not None:
-            # All rows of one utterance attend as the queries of one sequence, so its keys and values are read once.
-            y = self.norm_memory(x).view(memory[0].size(0), -1, x.size(-1))
-            attended, weights = self.memory_attention(y, *memory, memory_mask, need_weights)
-            x = x + self.dropout(attended).view_as(x)
-        return x + self.feed_forward(self.norm_feed_forward(x)), weights
-
-
-def embed(embedding: nn.Embedding, tokens: Tensor, positions: Tensor) -> Tensor:
-    """tokens (A,U), positions (A,U) or (U,) -> (A,U,D) (Vaswani et al. 2017, sections 3.4 and 3.5)"""
-    x = embedding(tokens)
-    return x * math.sqrt(x.size(-1)) + sinusoidal(positions, x.size(-1)).to(x.dtype)
-
-
-def all_at_once(tokens: Tensor) -> Past:
-    """The past of every one of tokens (A,U): those before it, and itself."""
-    causal = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool, device=tokens.device).tril()
-    return lambda keys, values: (keys, values, causal)
-
-
-def one_at_a_time(cache: HypothesisCache, layer: int, mask: Tensor) -> Past:
-    """The past of one new token of each hypothesis: what `mask` shows of a layer's cache, which the token enters."""
-    return lambda keys, values: (*cache.write(layer, keys, values), mask)
-
-
 class TransformerDecoder(nn.Module):
-    """Predicts the next token from the tokens so far and a memory (Vaswani et al. 2017, section 3.1, pre-norm)."""
+    """Predicts the next token from the tokens so far and a memory (Vaswani et al. 2017, section 3.1).
+
+    The defaults are the pre-norm Transformer with sinusoidal positions. Other people's models have learned positions
+    (as many as `max_positions`), norms after the residuals (not `pre_norm`), a norm of the embedded tokens, no last
+    norm, or the embedding as output matrix too (`tie_output`).
+    """
 
     def __init__(
         self,
@@ -106,43 +46,94 @@ class TransformerDecoder(nn.Module):
         num_heads: int = 4,
         feed_forward_dim: int = 2048,
         dropout: float = 0.1,
+        activation: str = "relu",
+        pre_norm: bool = True,
+        final_norm: bool = True,
+        max_positions: int = 0,
+        scale_embedding: bool = True,
+        norm_embedding: bool = False,
+        tie_output: bool = False,
+        out_bias: bool = True,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.embedding = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embedding.weight, std=model_dim**-0.5)
+        self.scale = math.sqrt(model_dim) if scale_embedding else 1.0
+        self.positions = Positions(max_positions, model_dim)
+        self.norm_embedding = nn.LayerNorm(model_dim) if norm_embedding else nn.Identity()
         self.memory_projection = nn.Linear(memory_dim, model_dim) if memory_dim != model_dim else nn.Identity()
-        self.layers: list[TransformerDecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
-            TransformerDecoderLayer(model_dim, num_heads, feed_forward_dim, dropout) for _ in range(num_layers)
+        self.layers: list[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
+            TransformerLayer(model_dim, num_heads, feed_forward_dim, dropout, activation=activation, pre_norm=pre_norm)
+            for _ in range(num_layers)
         )
-        self.norm = nn.LayerNorm(model_dim)
-        self.out = nn.Linear(model_dim, vocab_size)
+        self.norm = nn.LayerNorm(model_dim) if final_norm else nn.Identity()
+        if tie_output:
+            self.out_bias = nn.Parameter(torch.zeros(vocab_size)) if out_bias else None
+        self.out = None if tie_output else nn.Linear(model_dim, vocab_size, bias=out_bias)
         self.dropout = nn.Dropout(dropout)
 
-    def _memory(self, memory: Memory) -> tuple[list[KeysValues], Tensor]:
+    @property
+    def max_positions(self) -> int | None:
+        """How many tokens it can take, bos or prompt included; None: any number."""
+        return self.positions.max_positions or None
+
+    def _memory(self, memory: Memory) -> tuple[tuple[KeysValues, ...], Tensor]:
         """Keys and values (B,H,T,d) of every layer, and the mask (B,1,1,T) of real frames."""
-        states = self.memory_projection(memory.states)
-        pairs = [layer.memory_attention.heads.keys_values(states) for layer in self.layers]
-        return pairs, valid_mask(memory.lengths, states.size(1))[:, None, None, :]
+        pairs = memory.keys_values
+        if pairs is None:
+            states = self.memory_projection(memory.states)
+            pairs = tuple(layer.memory_attention.heads.keys_values(states) for layer in self.layers)
+        return pairs, valid_mask(memory.lengths, memory.states.size(1))[:, None, None, :]
+
+    def prepared(self, memory: Memory) -> Memory:
+        """`memory` with the keys and values of all layers, for several uses of it by this decoder."""
+        return replace(memory, keys_values=self._memory(memory)[0])
+
+    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens (A,U), the vectors of their positions (A,U,D) or (U,D) -> (A,U,D)"""
+        x = self.embedding(tokens) * self.scale
+        return self.dropout(self.norm_embedding(x + positions.to(x.dtype)))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What the last layer gives (...,D) -> log-probabilities (...,V) of each next token, not normalised."""
+        if self.out is None:
+            return F.linear(self.norm(x), self.embedding.weight, self.out_bias)
+        return self.out(self.norm(x))
 
     def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on, N a multiple of B -> log-probabilities (N,U,V) of each next token"""
-        return self._parallel(memory, tokens, need_weights=False)[0]
+        return self.logits(self._parallel(memory, tokens)[0]).log_softmax(dim=-1)
 
     def attention(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> where each looked (N,U,T): the mean weights of all layers and heads."""
-        weights = self._parallel(memory, tokens, need_weights=True)[1]
-        return torch.stack(weights).mean(dim=(0, 2)).view(*tokens.shape, -1)
+        num_heads = self.layers[0].memory_attention.heads.num_heads
+        heads = [(layer, head) for layer in range(len(self.layers)) for head in range(num_heads)]
+        return self.read(memory, tokens, heads)[1].mean(dim=1)
 
-    def _parallel(self, memory: Memory, tokens: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor]]:
-        x = self.dropout(embed(self.embedding, tokens, torch.arange(tokens.size(1), device=tokens.device)))
+    def read(self, memory: Memory, tokens: Tensor, heads: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """tokens (N,U) from bos on -> log-probabilities (N,U,V) and the weights of some heads (N,len(heads),U,T).
+
+        A head is the number of its layer and its own number in the layer.
+        """
+        x, weights = self._parallel(memory, tokens, {layer for layer, _ in heads})
+        looked = [
+            weights[layer][:, head].reshape(len(tokens), tokens.size(1), -1) for layer, head in heads
+        ]  # (B,N/B*U,T) -> (N,U,T)
+        return self.logits(x).log_softmax(dim=-1), torch.stack(looked, dim=1)
+
+    def _parallel(
+        self, memory: Memory, tokens: Tensor, weights_of: set[int] | frozenset[int] = frozenset()
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         past = all_at_once(tokens)
         pairs, mask = self._memory(memory)
-        all_weights = []
-        for layer, pair in zip(self.layers, pairs, strict=True):
-            x, weights = layer(x, past, pair, mask, need_weights)
-            all_weights += [weights] if need_weights else []
-        return self.out(self.norm(x)).log_softmax(dim=-1), all_weights
+        kept = {}
+        for i, (layer, pair) in enumerate(zip(self.layers, pairs, strict=True)):
+            x, weights = layer(x, past, pair, mask, need_weights=i in weights_of)
+            if weights is not None:
+                kept[i] = weights
+        return x, kept
 
     def start(self, memory: Memory, beam_size: int, need_attention: bool = False) -> TransformerDecoderState:
         """State of N = B * beam_size rows."""
@@ -150,27 +141,40 @@ class TransformerDecoder(nn.Module):
         heads = self.layers[0].self_attention.heads
         return TransformerDecoderState(
             past=HypothesisCache.empty(pairs[0][0], beam_size, len(self.layers), heads.num_heads, heads.head_dim),
-            memory_keys=torch.stack([keys for keys, _ in pairs], dim=1),
-            memory_values=torch.stack([values for _, values in pairs], dim=1),
+            memory=pairs,
             memory_mask=mask,
             need_attention=need_attention,
         )
 
+    def prompt(self, tokens: Tensor, lengths: Tensor, state: TransformerDecoderState) -> Tensor:
+        """Begin all hypotheses of an utterance with tokens (B,P), lengths (B,) -> what the last layer gives (B,P,D).
+
+        For a new state; it takes one pass, and one set of keys and values an utterance.
+        """
+        x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
+        mask = state.past.open_shared(valid_mask(lengths, tokens.size(1)))
+        for i, (layer, memory) in enumerate(zip(self.layers, state.memory, strict=True)):
+            x, _ = layer(x, from_cache(state.past, i, mask), memory, state.memory_mask)
+        return x
+
     def step(self, tokens: Tensor, state: TransformerDecoderState) -> tuple[Tensor, TransformerDecoderState]:
         """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""
+        return self.logits(self.advance(tokens, state)).log_softmax(dim=-1), state
+
+    def advance(self, tokens: Tensor, state: TransformerDecoderState) -> Tensor:
+        """Last tokens (N,) -> what the last layer gives (N,D), the state advanced in place, as in `step`."""
         past = state.past
         grid = past.positions.shape
-        x = self.dropout(embed(self.embedding, tokens.clamp(min=0).view(grid), past.positions))  # (B,K,D)
+        x = self._embed(tokens.clamp(min=0).view(grid), self.positions(past.positions))  # (B,K,D)
         mask = past.open()
         total = None
-        for i, layer in enumerate(self.layers):
-            memory = state.memory_keys[:, i], state.memory_values[:, i]
-            x, weights = layer(x, one_at_a_time(past, i, mask), memory, state.memory_mask, state.need_attention)
+        for i, (layer, memory) in enumerate(zip(self.layers, state.memory, strict=True)):
+            x, weights = layer(x, from_cache(past, i, mask), memory, state.memory_mask, state.need_attention)
             if weights is not None:
                 total = weights.mean(dim=1) + (0.0 if total is None else total)
         past.close(tokens.view(grid) >= 0)
         state.attention = None if total is None else total / len(self.layers)
-        return self.out(self.norm(x)).log_softmax(dim=-1).flatten(0, 1), state
+        return x.flatten(0, 1)
 
     def select(
         self, state: TransformerDecoderState, parents: Tensor, utterances: Tensor | None = None
@@ -178,13 +182,16 @@ class TransformerDecoder(nn.Module):
         """Make row n continue from row `parents[n]`, of the same utterance; `utterances` are those that stay."""
         state.past.select(parents, utterances)
         if utterances is not None:
-            for name in ("memory_keys", "memory_values", "memory_mask"):
-                setattr(state, name, getattr(state, name).index_select(0, utterances))
+            state.memory = tuple(
+                (k.index_select(0, utterances), v.index_select(0, utterances)) for k, v in state.memory
+            )
+            state.memory_mask = state.memory_mask.index_select(0, utterances)
         return state
 
     def join(self, state: TransformerDecoderState, other: TransformerDecoderState) -> TransformerDecoderState:
         """The utterances of `other` behind those of `state`."""
         state.past.join(other.past)
-        for name in ("memory_keys", "memory_values", "memory_mask"):
-            setattr(state, name, join_rows(getattr(state, name), getattr(other, name)))
+        both = zip(state.memory, other.memory, strict=True)
+        state.memory = tuple((join_rows(k, more_k), join_rows(v, more_v)) for (k, v), (more_k, more_v) in both)
+        state.memory_mask = join_rows(state.memory_mask, other.memory_mask)
         return state

@@ -39,3 +39,32 @@ class ConvolutionSubsampling(nn.Module):
         source = F.pad(source, (0, 0, 0, max(0, self.view - source.size(1))))
         x = self.convolution(source.unsqueeze(1))  # (B,channels,T,F')
         return self.dropout(self.out(x.transpose(1, 2).flatten(2))), self.output_lengths(lengths)
+
+
+class ConvolutionFront(nn.Module):
+    """Two convolutions over 3 frames with GELU, the second of stride 2: (B,S,F) -> (B,T,D), T = S/2, rounded up.
+
+    The front of Whisper's encoder (Radford et al. 2022, section 2.2). Past its end an utterance sees zeros, as it would
+    alone.
+    """
+
+    subsampling_factor = 2
+
+    def __init__(self, input_dim: int, model_dim: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            (nn.Conv1d(input_dim, model_dim, 3, padding=1), nn.Conv1d(model_dim, model_dim, 3, stride=2, padding=1))
+        )
+
+    @staticmethod
+    def output_lengths(lengths: Tensor) -> Tensor:
+        """Encoder frames T of S input frames (B,)."""
+        return (lengths + 1) // 2
+
+    def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """source (B,S,F), lengths (B,) -> frames (B,T,D), lengths (B,)"""
+        x = source.transpose(1, 2)
+        padding = ~valid_mask(lengths, source.size(1)).unsqueeze(1)
+        for convolution in self.convolutions:
+            x = F.gelu(convolution(x.masked_fill(padding, 0.0)))
+        return x.transpose(1, 2), self.output_lengths(lengths)

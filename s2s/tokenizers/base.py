@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,11 +19,16 @@ DESCRIPTION = "tokenizer.json"
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back. The CTC blank is id 0, then unknown 1, begin of sentence 2, end of sentence 3."""
+    """Text to ids and back. The CTC blank is id 0, then unknown 1, begin of sentence 2, end of sentence 3.
+
+    Vocabularies of other people's weights have their own: `blank_id` or `unk_id` is -1 where there is none. So compare
+    ids with them (`unk_id in ids` asks whether the text has what the vocabulary lacks), and do not index by them before
+    asking: CTC needs a blank, n-gram models over the pieces (s2s/decoding/ngram.py, arpa.py) need both.
+    """
 
     @property
     def kind(self) -> str:
-        """The name `train_tokenizer` knows it by."""
+        """The name that `load_tokenizer` knows it by, and `train_tokenizer` where it can be trained."""
         ...
 
     @property
@@ -44,7 +49,10 @@ class Tokenizer(Protocol):
     def eos_id(self) -> int: ...
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `normalise(text)`, no begin or end of sentence; what the vocabulary lacks is `unk_id`."""
+        """The ids of `normalise(text)`, no begin or end of sentence; what the vocabulary lacks is `unk_id`.
+
+        Byte-level tokenizers lack nothing and take the text as it is, white space too.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -72,10 +80,20 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
             raise ValueError(f"id {index} is not in the vocabulary: expected 0 to {vocab_size - 1}")
 
 
-def save_files(folder: str | os.PathLike[str], kind: str, vocab_size: int, model_name: str, model: bytes) -> None:
-    """Write the model file, then the description that names its kind. Raises UserError where it cannot."""
+def save_files(
+    folder: str | os.PathLike[str],
+    kind: str,
+    vocab_size: int,
+    model_name: str,
+    model: bytes,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Write the model file, then the description that names its kind, with `more` keys of JSON.
+
+    Raises UserError where it cannot.
+    """
     folder = Path(folder)
-    description = json.dumps({"kind": kind, "vocab_size": vocab_size}, indent=2) + "\n"
+    description = json.dumps({"kind": kind, "vocab_size": vocab_size, **(more or {})}, indent=2) + "\n"
     try:
         for name, content in ((model_name, model), (DESCRIPTION, description.encode())):
             with replacing(folder / name) as path:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from s2s.errors import UserError, nearest
+from s2s.tokenizers.bart import BartTokenizer
 from s2s.tokenizers.base import DESCRIPTION, Tokenizer
 from s2s.tokenizers.character import CharacterTokenizer
+from s2s.tokenizers.marian import MarianTokenizer
 from s2s.tokenizers.sentencepiece import KINDS as SENTENCEPIECE_KINDS
 from s2s.tokenizers.sentencepiece import SentencePieceTokenizer
+from s2s.tokenizers.whisper import WhisperTokenizer
 
 KINDS = ("char", *SENTENCEPIECE_KINDS)
+"""The kinds that can be trained."""
+
+_OTHERS: dict[str, type[WhisperTokenizer | MarianTokenizer | BartTokenizer]] = {
+    "whisper": WhisperTokenizer,
+    "marian": MarianTokenizer,
+    "bart": BartTokenizer,
+}
+_LOADED_KINDS = (*KINDS, *_OTHERS)
 
 
 def train_tokenizer(
@@ -24,7 +35,7 @@ def train_tokenizer(
     `kind` is "char" (vocab_size: at most so many pieces, all characters without it), "unigram" or "bpe" (vocab_size:
     exactly so many). Raises UserError for an unknown kind, a vocabulary size the text cannot have, or empty text.
     """
-    _check_kind(kind)
+    _check_kind(kind, KINDS)
     if kind == "char":
         if character_coverage != 1:
             raise UserError("character_coverage is for unigram and bpe; limit a char tokenizer with vocab_size")
@@ -49,9 +60,12 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         raise UserError(
             f'{path}: expected {{"kind": "...", "vocab_size": ...}}: train the tokenizer again, or restore the file'
         ) from error
-    _check_kind(kind, f"{path}: ")
+    _check_kind(kind, _LOADED_KINDS, f"{path}: ")
     tokenizer: Tokenizer
-    tokenizer = CharacterTokenizer.load(folder) if kind == "char" else SentencePieceTokenizer.load(folder, kind)
+    if kind in _OTHERS:
+        tokenizer = _OTHERS[kind].load(folder)
+    else:
+        tokenizer = CharacterTokenizer.load(folder) if kind == "char" else SentencePieceTokenizer.load(folder, kind)
     if tokenizer.vocab_size != vocab_size:
         raise UserError(
             f"{folder}: {DESCRIPTION} says {vocab_size} pieces, the model file has {tokenizer.vocab_size}: "
@@ -60,8 +74,8 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     return tokenizer
 
 
-def _check_kind(kind: object, where: str = "") -> None:
-    if kind not in KINDS:
+def _check_kind(kind: object, kinds: Sequence[str], where: str = "") -> None:
+    if kind not in kinds:
         raise UserError(
-            f"{where}unknown tokenizer kind '{kind}': expected {', '.join(KINDS)}.{nearest(str(kind), KINDS)}"
+            f"{where}unknown tokenizer kind '{kind}': expected {', '.join(kinds)}.{nearest(str(kind), kinds)}"
         )

@@ -57,7 +57,7 @@ class Trainer:
         skip_bad_audio = "bad_audio" in config.data.skip
         dithering = Fbank(config.features).train()
         self.train_dataset = SpeechDataset(self.bundle.tokenizer, dithering, skip_bad_audio)
-        self.valid_dataset = SpeechDataset(self.bundle.tokenizer, self.bundle.fbank, skip_bad_audio)
+        self.valid_dataset = SpeechDataset(self.bundle.tokenizer, self.bundle.features, skip_bad_audio)
         self.augment = SpecAugment(config.spec_augment)
         self.at = Progress()
         self.records: list[dict[str, Any]] = []

@@ -46,7 +46,7 @@ def training_cuts(
     fastest = max([1.0, *config.data.speed_perturb])
 
     def encoder_frames(seconds: float) -> int:
-        frames = bundle.fbank.num_frames(int(seconds / fastest * config.features.sampling_rate))
+        frames = bundle.features.num_frames(int(seconds / fastest * config.features.sampling_rate))
         return int(bundle.model.encoder.output_lengths(torch.tensor([frames])))
 
     problems = [
@@ -65,8 +65,8 @@ def set_feature_statistics(bundle: Bundle, cuts: CutSet) -> None:
     normalise = bundle.model.normalise
     if not isinstance(normalise, GlobalNormalise):
         return
-    statistics = FeatureStatistics(bundle.fbank.config.num_mel_bins)
-    dataset = SpeechDataset(None, bundle.fbank, skip_bad_audio=True)
+    statistics = FeatureStatistics(bundle.features.config.num_mel_bins)
+    dataset = SpeechDataset(None, bundle.features, skip_bad_audio=True)
     every = max(1, len(cuts) // STATISTICS_UTTERANCES)
     for cut in list(cuts)[::every]:
         batch = dataset[CutSet.from_cuts([cut])]

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
-from s2s.audio.read import AudioInfo, audio_info, read_audio
+from s2s.audio.read import AudioInfo, audio_info, read_audio, read_blocks
 from s2s.audio.resample import resample
 from s2s.errors import UserError
 
@@ -62,6 +65,87 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     path = write(tmp_path, "wav", np.stack([left, right], axis=1))
     torch.testing.assert_close(read_audio(path)[0], torch.from_numpy(left) / 2, atol=1e-4, rtol=0)
     assert audio_info(path).num_channels == 2
+
+
+def test_one_channel_is_taken_alone(tmp_path: Path) -> None:
+    left, right = sweep(), -0.5 * sweep()
+    path = write(tmp_path, "wav", np.stack([left, right], axis=1))
+    for channel, expected in enumerate([left, right], start=1):
+        torch.testing.assert_close(read_audio(path, channel=channel)[0], torch.from_numpy(expected), atol=1e-4, rtol=0)
+    torch.testing.assert_close(next(read_blocks(path, RATE, 1.0, 2)), torch.from_numpy(right[:RATE]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("channel", [-1, 0, 2])
+def test_a_channel_that_a_file_lacks_is_refused(tmp_path: Path, channel: int) -> None:
+    with pytest.raises(UserError, match=rf"a\.wav: has no channel {channel}; name one from 1 to 1"):
+        read_audio(write(tmp_path, "wav", sweep()), channel=channel)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rate=st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000]),
+    new_rate=st.sampled_from([8000, 16000, 24000]),
+    length=st.integers(1, 100000),
+    block_seconds=st.sampled_from([0.01, 0.3, 1.0, 30.0]),
+)
+def test_blocks_are_the_whole_cut_at_equal_distances(
+    tmp_path: Path, rate: int, new_rate: int, length: int, block_seconds: float
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(length).uniform(-0.5, 0.5, length), rate)
+    # Exactly: soxr keeps its filter's state from piece to piece and computes each sample in the same order.
+    whole = resample(torch.from_numpy(soundfile.read(path, dtype="float32")[0]), rate, new_rate)
+    blocks = list(read_blocks(path, new_rate, block_seconds))
+    assert all(len(block) == round(block_seconds * new_rate) for block in blocks[:-1])
+    assert torch.equal(torch.cat([*blocks, torch.zeros(0)]), whole)
+    assert torch.equal(read_audio(path, new_rate)[0], whole)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_blocks_of_every_container_are_what_is_read_at_once(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind, sweep(6.0))
+    assert torch.equal(torch.cat(list(read_blocks(path, 8000, 0.7))), read_audio(path, 8000)[0])
+
+
+def test_an_mp3_has_no_gaps_between_the_pieces_it_is_read_in(tmp_path: Path) -> None:
+    path = write(tmp_path, "mp3", sweep(90.0))  # many pieces, of any size that a reader may choose
+    at_once = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+    torch.testing.assert_close(read_audio(path)[0], at_once, atol=1e-5, rtol=0)
+
+
+def test_a_block_is_given_before_the_rest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, asked = write(tmp_path, "wav", np.tile(sweep(), 60)), []
+    read = soundfile.SoundFile.read
+
+    def noted(file: soundfile.SoundFile, frames: int, **options: Any) -> np.ndarray:
+        asked.append(frames)
+        return read(file, frames, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", noted)
+    blocks = read_blocks(path, RATE, block_seconds=5.0)
+    for number in range(1, 10):
+        assert len(next(blocks)) == 5 * RATE
+        assert sum(asked) < (5 * number + 5) * RATE  # of 120 seconds
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "opus", "mp3"])
+def test_the_blocks_of_a_cut_file_come_before_its_error(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind, sweep(20.0))
+    whole, _ = read_audio(path, 8000)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * 0.7)])
+    found: list[Tensor] = []
+    with pytest.raises(UserError, match=rf"a\.{kind}: is cut short"):
+        found.extend(read_blocks(path, 8000, block_seconds=1.0))
+    heard = torch.cat(found)
+    assert 0.5 * len(whole) < len(heard) < 0.8 * len(whole)
+    torch.testing.assert_close(heard[:-2000], whole[: len(heard) - 2000], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("block_seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_blocks_of_no_length_are_refused(tmp_path: Path, block_seconds: float) -> None:
+    with pytest.raises(UserError, match="block_seconds must be a positive number"):
+        next(read_blocks(write(tmp_path, "wav", sweep()), RATE, block_seconds))
 
 
 def test_long_audio_is_read_whole(tmp_path: Path) -> None:
@@ -124,19 +208,27 @@ def test_a_flac_of_unknown_length_is_refused_with_the_way_out(tmp_path: Path) ->
         read_audio(path)
 
 
-def test_an_mp3_that_states_no_length_is_read_and_counted_whole(tmp_path: Path) -> None:
-    quiet = np.zeros(RATE * 3, np.float32)  # a low first bit rate, from which libsndfile guesses too great a length
-    samples = np.concatenate([quiet, np.random.default_rng(0).normal(0, 0.2, RATE * 3).astype(np.float32), quiet])
+@pytest.mark.parametrize("first", ["quiet", "loud"])
+def test_an_mp3_that_states_no_length_is_read_and_counted_whole(tmp_path: Path, first: str) -> None:
+    quiet = np.zeros(RATE * 6, np.float32)
+    loud = np.random.default_rng(0).normal(0, 0.2, RATE * 3).astype(np.float32)
+    # libsndfile guesses the length from the first bit rate: too great a one where it is low, too small where it is high
+    samples = np.concatenate([quiet, loud, quiet] if first == "quiet" else [loud, quiet, loud])
     path = tmp_path / "a.mp3"
     soundfile.write(path, samples, RATE, bitrate_mode="VARIABLE", compression_level=0.5)
     content = path.read_bytes()
-    first = content.index(content[:2], 100)  # the frame after the one with the Xing tag
-    path.write_bytes(content[first:])
-    assert soundfile.info(path).frames > len(samples) * 1.2
+    frame = content.index(content[:2], 100)  # the one after that with the Xing tag
+    path.write_bytes(content[frame:])
+    guess = soundfile.info(path).frames / len(samples)
+    assert guess > 1.2 if first == "quiet" else guess < 0.8
     found, _ = read_audio(path)
     assert abs(len(found) - len(samples)) < 0.2 * RATE
     assert audio_info(path).num_samples == len(found)
     assert torch.equal(read_audio(path, offset=4.0)[0], found[4 * RATE :])
+    assert torch.equal(read_audio(path, offset=4.0, duration=1.0)[0], found[4 * RATE : 5 * RATE])
+    assert torch.equal(torch.cat(list(read_blocks(path, RATE, 0.7))), found)
+    with pytest.raises(UserError, match=r"offset 99\.0 s lies past its end \(\d+\.\d{3} s\)"):
+        read_audio(path, offset=99.0)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
@@ -202,3 +294,10 @@ def test_real_opus_is_read(data_root: Path) -> None:
     assert rate == 16000
     assert len(samples) == pytest.approx(info.duration * 16000, abs=1)
     assert samples.abs().max() > 0.02
+
+
+@pytest.mark.parametrize("name", ["samples/jfk.flac", "arabic-digits-ccby/audio/eight/00000001_NO_01.opus"])
+def test_blocks_of_real_recordings_are_what_is_read_at_once(data_root: Path, name: str) -> None:
+    blocks = list(read_blocks(data_root / name, 8000, block_seconds=0.25))
+    assert len(blocks) > 2
+    assert torch.equal(torch.cat(blocks), read_audio(data_root / name, 8000)[0])

@@ -24,7 +24,7 @@ def saved(tmp_path: Path) -> Path:
 def test_a_bundle_read_back_is_the_same(saved: Path) -> None:
     ours, found = toy_bundle(), load_bundle(saved)
     assert not found.model.training
-    assert found.fbank.config == ours.fbank.config
+    assert found.features.config == ours.features.config
     assert found.tokenizer.encode("two one") == ours.tokenizer.encode("two one")
     assert {k: v.tolist() for k, v in found.model.state_dict().items()} == {
         k: v.tolist() for k, v in ours.model.state_dict().items()

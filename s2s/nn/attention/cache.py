@@ -39,16 +39,27 @@ class HypothesisCache:
     def open(self) -> Tensor:
         """Make room for a token of every hypothesis; what each may attend to (B,1,K,P'), that token too."""
         beam_size = self.positions.size(1)
-        if self.used + beam_size > self.ancestors.size(2):
-            self._clear()
+        self._make_room(beam_size)
         new = torch.eye(beam_size, dtype=torch.bool, device=self.ancestors.device)
-        self.ancestors[:, :, self.used : self.used + beam_size] = new
-        self.used += beam_size
+        self.ancestors[:, :, self.used - beam_size : self.used] = new
         return self.ancestors[:, None, :, : self.used]
+
+    def open_shared(self, valid: Tensor) -> Tensor:
+        """Make room for the tokens (B,P) that all hypotheses of an utterance begin with, those that are `valid`, bool.
+
+        Returns what each of them may attend to (B,1,P,P'). Only for hypotheses that are still empty.
+        """
+        size = valid.size(1)
+        self._make_room(size)
+        self.ancestors[:, :, self.used - size : self.used] = valid.unsqueeze(1)
+        self.positions += valid.sum(dim=1, keepdim=True)
+        causal = torch.ones(size, size, dtype=torch.bool, device=valid.device).tril()
+        before = self.ancestors[:, None, :1, : self.used - size].expand(-1, -1, size, -1)
+        return torch.cat((before, causal.expand(len(valid), 1, -1, -1)), dim=-1)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B,H,K,d) of the new tokens -> those of all slots (B,H,P',d)."""
-        first = self.used - self.positions.size(1)
+        first = self.used - keys.size(2)
         self.keys[:, layer, :, first : self.used] = keys
         self.values[:, layer, :, first : self.used] = values
         return self.keys[:, layer, :, : self.used], self.values[:, layer, :, : self.used]
@@ -59,11 +70,17 @@ class HypothesisCache:
         self.ancestors[:, :, first : self.used] &= grown.unsqueeze(-1)
         self.positions += grown
 
-    def _clear(self) -> None:
-        """Move the slots that are somebody's past to the front and make room behind them."""
+    def _make_room(self, size: int) -> None:
+        """Count `size` more slots as used."""
+        if self.used + size > self.ancestors.size(2):
+            self._clear(size)
+        self.used += size
+
+    def _clear(self, size: int) -> None:
+        """Move the slots that are somebody's past to the front and make room for `size` and more behind them."""
         live = self.ancestors.any(dim=1)  # (B,P)
         kept = int(live.sum(dim=1).max())
-        slots = kept + max(RESERVE * self.positions.size(1), kept // 2)
+        slots = kept + max(size + RESERVE * self.positions.size(1), kept // 2)
         order = live.byte().argsort(dim=1, descending=True, stable=True)[:, :kept]  # (B,P')
         utterances = torch.arange(order.size(0), device=order.device).unsqueeze(1)
         for name in ("keys", "values"):

@@ -1,0 +1,216 @@
+"""When each word was said, by Whisper: its decoder's attention, dynamic time warping, and what silence asks for.
+
+A word takes the frames that the warping gives its tokens, from its first to its last that is said: punctuation belongs
+to the text of a word, not to its time. The warping leaves no frame out, so pauses are in some word's frames, and the
+words around them would be stretched. In a pause attention is weak, so that a word is where its attention is: around the
+greatest weight, as far as there is a fifth of that within 0.2 s. As attention leaves a word before its sound ends, the
+end may be 0.2 s later. Words of equal frames have no length; words never overlap, go back or leave the audio.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from s2s.decoding.alignment import Word
+from s2s.decoding.time_warping import median_filter, warp
+from s2s.models.memory import Memory
+from s2s.models.whisper import Whisper
+from s2s.nn.lengths import valid_mask
+from s2s.tokenizers.whisper import SPACELESS, WhisperTokenizer
+
+SECONDS_PER_FRAME = 0.02
+_LEAST = 0.2  # of a token's greatest weight: less is no attention to sound
+_GAP = _HOLD = 10  # frames: attention may lack that long within a token; how long a word goes on after it
+_TOKENS_AT_ONCE = 512  # positions of all windows together: bounded memory, 100 MB for their probabilities
+_AMBIGUOUS, _OPENING, _SAID = frozenset("\"'-–—"), frozenset("¿¡"), frozenset("%‰&@#*/\\§")
+
+
+@torch.no_grad()
+def word_times(
+    model: Whisper,
+    tokenizer: WhisperTokenizer,
+    memory: Memory,
+    tokens: Sequence[Sequence[int]],
+    languages: Sequence[str | None],
+    task: str = "transcribe",
+    seconds: Sequence[float] | None = None,
+) -> list[list[Word]]:
+    """The words of the text of each of B windows, times in seconds from the start of the window: memory of B windows.
+
+    Special tokens and timestamps among the `tokens` are passed over. Joined by spaces, where the language has them, the
+    words are the text. `seconds` is how much audio each window has, where the memory also holds silence that was added
+    to it. The confidence is the mean probability of the tokens that are said, each after the text before it.
+
+    The method is openai/whisper's as far as the warping, see `token_times`, and then that of this module. Raises
+    UserError for a language or task that the model does not have, and a text that is longer than its decoder takes.
+    """
+    windows = [
+        _units(tokenizer, ids, None if task == "translate" else language)  # a translation is in English
+        for ids, language in zip(tokens, languages, strict=True)
+    ]
+    texts = [[i for unit in units for i in unit.ids] for units in windows]
+    prompts = [tokenizer.prompt(language, task, timestamps=False) for language in languages]
+    lengths = memory.lengths.tolist()
+    if seconds is None:
+        seconds = [SECONDS_PER_FRAME * length for length in lengths]
+    frames = [
+        max(1, min(length, math.ceil(s / SECONDS_PER_FRAME - 1e-6))) for length, s in zip(lengths, seconds, strict=True)
+    ]
+    words: list[list[Word]] = []
+    for rows in _blocks([len(prompt) + len(text) for prompt, text in zip(prompts, texts, strict=True)]):
+        part = memory.rows(rows.start, rows.stop)
+        found = token_times(model, part, prompts[rows], texts[rows], frames[rows])
+        words += [
+            list(_words(units, *of_tokens, limit))
+            for units, of_tokens, limit in zip(windows[rows], zip(*found, strict=True), seconds[rows], strict=True)
+        ]
+    return words
+
+
+class TokenTimes(NamedTuple):
+    """Where B texts of up to U tokens are in T frames."""
+
+    starts: Tensor  # (B,U+1) first frame of each token, and of the end of the text
+    weights: Tensor  # (B,U,T) attention when each is predicted, the mean of the heads
+    probabilities: Tensor  # (B,U)
+
+
+@torch.no_grad()
+def token_times(
+    model: Whisper, memory: Memory, prompts: Sequence[list[int]], texts: Sequence[list[int]], frames: Sequence[int]
+) -> TokenTimes:
+    """The frames of the tokens of texts, each after a prompt, all of equal length; `frames` are those of real audio.
+
+    The weights of the alignment heads are standardised over the tokens and filtered by a running median over 7 frames;
+    the path through their mean is that of the greatest sum. As in openai/whisper's `timing.py`.
+    """
+    device, start = memory.states.device, len(prompts[0])
+    sequences = [[*prompt, *text, model.eos_id] for prompt, text in zip(prompts, texts, strict=True)]
+    lengths = torch.tensor([len(sequence) for sequence in sequences], device=device)
+    num_frames = torch.tensor(frames, device=device)
+    size = int(lengths.max())
+    tokens = torch.tensor([[*sequence, *[model.eos_id] * (size - len(sequence))] for sequence in sequences])
+    tokens = tokens.to(device)
+    if size - 1 == model.decoder.max_positions:
+        tokens = tokens[:, :-1]  # the longest text has no room for its end
+
+    log_probs, weights = model.decoder.read(memory, tokens, model.alignment_heads)
+    text = tokens[:, start : size - 1]
+    probabilities = log_probs[:, start - 1 : size - 2].gather(2, text.unsqueeze(2)).squeeze(2).exp()
+
+    tiny = torch.finfo(torch.float32).tiny
+    heard = valid_mask(num_frames, weights.size(-1))[:, None, None, :]
+    weights = weights.float().masked_fill(~heard, 0.0)  # (B,A,L,T)
+    weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=tiny)
+    real = valid_mask(lengths, tokens.size(1))[:, None, :, None]
+    count = real.sum(dim=2, keepdim=True)
+    centred = (weights - (weights * real).sum(dim=2, keepdim=True) / count) * real
+    deviation = (centred.square().sum(dim=2, keepdim=True) / count).sqrt()
+    # Each token is predicted by the one before it, the end by the last.
+    rows = slice(start - 1, size - 1)
+    filtered = median_filter((centred / deviation.clamp(min=tiny))[:, :, rows], num_frames)
+    starts = warp(-filtered.mean(dim=1), lengths - start, num_frames)
+    return TokenTimes(starts, weights[:, :, rows][:, :, :-1].mean(dim=1), probabilities)
+
+
+@dataclass
+class _Unit:
+    """A word as it is written, its tokens, and which of them are said."""
+
+    text: str
+    ids: list[int]
+    said: list[bool]
+
+    def extend(self, other: _Unit) -> None:
+        self.text, self.ids, self.said = self.text + other.text, self.ids + other.ids, self.said + other.said
+
+
+def _units(tokenizer: WhisperTokenizer, ids: Sequence[int], language: str | None) -> list[_Unit]:
+    """The words of a text: what is between white space, in the languages without such every token.
+
+    Punctuation that stands alone goes with the word before it, or with the one after it if it opens something.
+    """
+    units: list[_Unit] = []
+    for text, own in tokenizer.split_words(ids, language):
+        unit = _Unit(text, own, [_is_said(tokenizer.decode([index])) for index in own])
+        is_new = text[:1].isspace() or (language in SPACELESS and not unicodedata.category(text[0]).startswith("M"))
+        if units and (not is_new or not any(units[-1].said) or (not any(unit.said) and not _opens(text))):
+            units[-1].extend(unit)
+        else:
+            units.append(unit)
+    if len(units) > 1 and not any(units[-1].said):
+        last = units.pop()
+        units[-1].extend(last)
+    if units and not any(units[-1].said):  # it is the only one
+        units[-1].said = [True] * len(units[-1].ids)
+    return units if any(unit.text.strip() for unit in units) else []
+
+
+def _is_said(text: str) -> bool:
+    """Whether there is more than punctuation and white space in it."""
+    return any(unicodedata.category(char)[0] in "LMNS" or char in _SAID for char in text)
+
+
+def _opens(punctuation: str) -> bool:
+    """Whether it goes with what follows it."""
+    last = punctuation.strip()[-1:]
+    if last in _AMBIGUOUS:
+        return punctuation[0].isspace()
+    return last in _OPENING or (last != "" and unicodedata.category(last) in ("Ps", "Pi"))
+
+
+def _words(
+    units: Sequence[_Unit], starts: Tensor, weights: Tensor, probabilities: Tensor, seconds: float
+) -> Iterator[Word]:
+    """The words of a window: starts (U+1,), weights (U,T), probabilities (U,) of its U tokens."""
+    bounds = starts.tolist()
+
+    def heard(token: int) -> tuple[int, int]:
+        start, end = _heard(weights[token, bounds[token] : bounds[token + 1]].tolist())
+        return bounds[token] + start, bounds[token] + end
+
+    spans, confidences, first = [], [], 0
+    for unit in units:
+        said = [first + i for i, is_said in enumerate(unit.said) if is_said]
+        spans.append((heard(said[0])[0], heard(said[-1])[1] + _HOLD))
+        confidences.append(float(probabilities[said].mean()))
+        first += len(unit.ids)
+    for i, (unit, (start, end)) in enumerate(zip(units, spans, strict=True)):
+        if i + 1 < len(units):
+            end = min(end, spans[i + 1][0])
+        start_time, end_time = (min(seconds, SECONDS_PER_FRAME * frame) for frame in (start, end))
+        yield Word(unit.text.strip(), start_time, end_time, confidences[i])
+
+
+def _heard(weights: list[float]) -> tuple[int, int]:
+    """The frames (first, one past the last) around the greatest weight that have no gap of little attention."""
+    if not weights:
+        return 0, 0
+    greatest = max(weights)
+    first = last = weights.index(greatest)
+    for frame in reversed(range(first)):
+        if weights[frame] >= _LEAST * greatest and first - frame <= _GAP:
+            first = frame
+    for frame in range(last + 1, len(weights)):
+        if weights[frame] >= _LEAST * greatest and frame - last <= _GAP:
+            last = frame
+    return first, last + 1
+
+
+def _blocks(sizes: Sequence[int]) -> Iterator[slice]:
+    """Cut windows of so many tokens where `_TOKENS_AT_ONCE` would not do for them, all as long as the longest."""
+    start = longest = 0
+    for i, size in enumerate(sizes):
+        longest = max(longest, size)
+        if i > start and longest * (i + 1 - start) > _TOKENS_AT_ONCE:
+            yield slice(start, i)
+            start, longest = i, size
+    if start < len(sizes):
+        yield slice(start, len(sizes))

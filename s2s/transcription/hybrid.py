@@ -1,0 +1,186 @@
+"""Transcription by a hybrid CTC/attention model, or several as an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from s2s.audio.windows import Window
+from s2s.data.batch import Batch
+from s2s.decoding.alignment import Word, token_spans, word_times
+from s2s.decoding.build import build_search
+from s2s.decoding.config import DecodingConfig
+from s2s.decoding.ensemble import encode
+from s2s.decoding.hypothesis import Hypothesis, Search, UtteranceError
+from s2s.decoding.search_all import search_all
+from s2s.errors import UserError
+from s2s.models.bundle import Bundle
+from s2s.models.hybrid import HybridModel
+from s2s.models.lm_bundle import check_vocabulary
+from s2s.models.memory import Memory
+from s2s.transcription.recording import Audio, Recording
+from s2s.transcription.request import Request
+from s2s.transcription.transcriber import Transcriber
+from s2s.transcription.transcript import Segment, Transcript
+
+
+class HybridTranscriber(Transcriber):
+    """A bundle with a search: audio in, text out.
+
+    `decoding` is how it searches (default: joint CTC/attention beam search), `others` the other members of an ensemble.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle[HybridModel],
+        decoding: DecodingConfig | None = None,
+        others: Mapping[str, Bundle[HybridModel]] | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.decoding = decoding or DecodingConfig()
+        for folder, other in (others or {}).items():
+            check_vocabulary(other.tokenizer, bundle.tokenizer, f"decoding.ensemble: {folder}")
+            if other.features.config != bundle.features.config:
+                raise UserError(f"decoding.ensemble: {folder}: its features are not those of the first bundle")
+        self.models = [bundle.model, *(other.model for other in (others or {}).values())]
+        self.search = build_search(self.decoding, self.models, bundle.tokenizer)
+        self.device = next(bundle.model.parameters()).device
+        self.seconds_per_frame = bundle.features.config.frame_shift * bundle.model.encoder.subsampling_factor
+        self.at_once = self.decoding.batch_size
+
+    @cached_property
+    def timed_search(self) -> Search:
+        """The same search, which also says when each word was said."""
+        return build_search(replace(self.decoding, token_times=True), self.models, self.bundle.tokenizer)
+
+    @property
+    def sampling_rate(self) -> int:
+        return self.bundle.features.config.sampling_rate
+
+    def check(self, request: Request) -> Request:
+        """UserError for what only a multilingual model, or one that takes prompts, can do."""
+        given = {
+            "language": request.language,
+            "initial_prompt": request.initial_prompt,
+            "task": request.task if request.task != "transcribe" else None,
+            "sequential": request.sequential,
+        }
+        for name, value in given.items():
+            if value:
+                raise UserError(f"{name}={value}: this model knows one task and takes no prompt; leave it out")
+        return replace(request, language="")
+
+    @torch.inference_mode()
+    def hear(self, windows: Sequence[Window], request: Request, languages: Sequence[str | None]) -> list[Transcript]:
+        for window in windows:
+            if self.bundle.features.num_frames(len(window.samples)) < 1:
+                seconds = len(window.samples) / self.sampling_rate
+                raise UserError(f"{seconds:.3f} s of audio are shorter than one frame of features; nothing to hear")
+        order = sorted(range(len(windows)), key=lambda i: len(windows[i].samples))
+        search = self.timed_search if request.word_timestamps else self.search
+        found: dict[int, Transcript] = {}
+        for number, hypotheses in search_all(search, self._memories([windows[i].samples for i in order])):
+            i = order[number]
+            best, *others = (self._of_window(hypothesis, windows[i]) for hypothesis in hypotheses)
+            found[i] = replace(best, alternatives=others)
+        return [found[i] for i in range(len(windows))]
+
+    def _memories(self, waveforms: Sequence[Tensor]) -> Iterator[Memory]:
+        """Memories of waveforms (n,) in the order of their lengths, as many at once as `max_batch_seconds` allows."""
+        most = self.decoding.max_batch_seconds * self.sampling_rate
+        start = 0
+        for stop in range(1, len(waveforms) + 1):
+            if stop == len(waveforms) or (stop + 1 - start) * len(waveforms[stop]) > most:
+                lengths = torch.tensor([len(samples) for samples in waveforms[start:stop]])
+                samples = pad_sequence(list(waveforms[start:stop]), batch_first=True)
+                features, frames = self.bundle.features(samples, lengths)
+                yield encode(self.models, features.to(self.device), frames.to(self.device))
+                start = stop
+
+    def _of_window(self, hypothesis: Hypothesis, window: Window) -> Transcript:
+        seconds = len(window.samples) / self.sampling_rate
+        made = self._transcript(hypothesis, seconds)
+        start, end = window.speech[0][0], window.speech[-1][1]
+        words = made.words
+        if words is not None:
+            words = [replace(word, start=window.start + word.start, end=window.start + word.end) for word in words]
+        segments = [Segment(start, end, made.text, words, made.score)] if made.text else []
+        return replace(made, words=words, segments=segments)
+
+    def transcribe_batches(self, batches: Iterable[Batch]) -> Iterator[tuple[str, Transcript]]:
+        """(id, transcript) of every utterance of batches of features, as soon as it is known, in no order.
+
+        A batch is asked for when there is place for more of its utterances.
+        """
+        shift = self.bundle.features.config.frame_shift
+        return self._decode(
+            (batch.ids, batch.source, batch.source_lengths, [shift * n for n in batch.source_lengths.tolist()])
+            for batch in batches
+            if len(batch)
+        )
+
+    def align(self, audio: Audio, text: str) -> list[Word]:
+        """When each word of `text` was said in a recording, by the best path of the CTC output through its tokens.
+
+        Raises UserError for a text that needs more frames than the audio has, or characters that the tokenizer lacks.
+        """
+        recording = Recording.of(audio)
+        samples = torch.cat(list(recording.blocks(self.sampling_rate)))
+        features, lengths = self.bundle.features(samples.unsqueeze(0), torch.tensor([len(samples)]))
+        tokens = torch.tensor([self.bundle.tokenizer.encode(text)], dtype=torch.long)
+        size, seconds = torch.tensor([tokens.size(1)]), len(samples) / self.sampling_rate
+        return self.align_batch(Batch([recording.name], features, lengths, tokens, size, [text], seconds, []))[0][1]
+
+    @torch.inference_mode()
+    def align_batch(self, batch: Batch) -> list[tuple[str, list[Word]]]:
+        """(id, words) of every utterance of a batch of features with targets."""
+        if not len(batch):
+            return []
+        tokenizer, model = self.bundle.tokenizer, self.bundle.model
+        targets = [row[:size].tolist() for row, size in zip(batch.target, batch.target_lengths.tolist(), strict=True)]
+        for name, tokens, text in zip(batch.ids, targets, batch.texts, strict=True):
+            if tokenizer.unk_id in tokens:
+                raise UserError(f"{name}: '{text}' has characters that the tokenizer lacks; write it as in training")
+        memory = model.encode(batch.source.to(self.device), batch.source_lengths.to(self.device))
+        try:
+            spans = token_spans(model.ctc(memory), memory.lengths, targets, model.blank_id)
+        except UtteranceError as error:
+            raise UserError(f"{batch.ids[error.utterance]}: {error.problem}") from error
+        return [
+            (name, word_times(tokenizer.pieces(tokens), frames, self.seconds_per_frame))
+            for name, tokens, frames in zip(batch.ids, targets, spans, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _decode(
+        self, batches: Iterable[tuple[Sequence[str], Tensor, Tensor, list[float]]]
+    ) -> Iterator[tuple[str, Transcript]]:
+        """Ids, features (B,S,F), lengths (B,) and seconds of batches -> (id, transcript) of each utterance."""
+        names: list[str] = []
+        seconds: list[float] = []
+
+        def memories() -> Iterator[Memory]:
+            for ids, features, lengths, durations in batches:
+                memory = encode(self.models, features.to(self.device), lengths.to(self.device))
+                names.extend(ids)
+                seconds.extend(durations)
+                yield memory
+
+        try:
+            for number, hypotheses in search_all(self.search, memories()):
+                best, *others = (self._transcript(hypothesis, seconds[number]) for hypothesis in hypotheses)
+                yield names[number], replace(best, alternatives=others)
+        except UtteranceError as error:
+            raise UserError(f"{names[error.utterance]}: {error.problem}") from error
+
+    def _transcript(self, hypothesis: Hypothesis, seconds: float) -> Transcript:
+        tokenizer, words = self.bundle.tokenizer, None
+        if hypothesis.frames is not None:
+            words = word_times(tokenizer.pieces(hypothesis.tokens), hypothesis.frames, self.seconds_per_frame)
+        text = tokenizer.decode(hypothesis.tokens)
+        return Transcript(text, hypothesis.score, seconds, hypothesis.scores, words, hypothesis.attention)

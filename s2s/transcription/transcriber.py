@@ -1,0 +1,194 @@
+"""Recordings of any number and length to transcripts, by any model that can hear a window of audio."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from s2s.audio.voice_activity import VoiceActivity, best_detector
+from s2s.audio.windows import Window, WindowConfig, cut, whole
+from s2s.decoding.hypothesis import UtteranceError
+from s2s.errors import UserError
+from s2s.transcription.recording import Audio, Recording, recordings
+from s2s.transcription.request import Request
+from s2s.transcription.transcript import Transcript
+
+OnSeconds = Callable[[float], None]
+
+
+@dataclass
+class _Pending:
+    """A recording under way: its windows' transcripts as far as they are known, and what went wrong with it."""
+
+    name: str
+    language: str | None
+    seconds: float = 0.0
+    parts: list[Transcript | None] = field(default_factory=list)
+    read: bool = False
+    error: UserError | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.error is not None or (self.read and None not in self.parts)
+
+    def fail(self, error: UserError) -> None:
+        self.error = self.error or error
+
+    def result(self) -> Transcript | UserError:
+        return self.error or stitch([part for part in self.parts if part], self.seconds, self.language)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A window that waits to be heard, and whose it is."""
+
+    pending: _Pending
+    number: int
+    window: Window
+
+
+class Transcriber(ABC):
+    """A model with a search: recordings in, transcripts out.
+
+    A recording longer than `max_window` seconds is cut at silences into windows, which are heard `at_once` together
+    with those of other recordings. Memory holds those windows, not the recordings.
+    """
+
+    max_window: float = 30.0
+    at_once: int = 16
+
+    @property
+    @abstractmethod
+    def sampling_rate(self) -> int:
+        """Samples a second of the arrays that `transcribe` takes; files of any rate are resampled to it."""
+
+    @abstractmethod
+    def hear(self, windows: Sequence[Window], request: Request, languages: Sequence[str | None]) -> list[Transcript]:
+        """The transcript of each window, times from the start of its recording; None: detect the language."""
+
+    def check(self, request: Request) -> Request:
+        """The request in the model's own terms; UserError for what the model cannot do."""
+        return request
+
+    def transcribe(
+        self,
+        audio: Audio | Recording | Sequence[Audio | Recording],
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        initial_prompt: str | None = None,
+        word_timestamps: bool = False,
+        sequential: bool = False,
+    ) -> Iterator[Transcript]:
+        """The transcript of each recording, in order, as soon as it is known; the options are those of `Request`.
+
+        A recording is a path or samples (n,) in [-1,1] at `sampling_rate`. Raises UserError for one that cannot be
+        read, is shorter than one frame of features, or asks for what the model cannot do.
+        """
+        request = Request(language, task, initial_prompt, word_timestamps, sequential)
+        for result in self.results(recordings(audio), request):
+            if isinstance(result, UserError):
+                raise result
+            yield result
+
+    def results(
+        self, sources: Iterable[Recording], request: Request, on_seconds: OnSeconds = lambda seconds: None
+    ) -> Iterator[Transcript | UserError]:
+        """As `transcribe`, with a UserError in place of what cannot be transcribed, so that the others go on.
+
+        `on_seconds` is told of every stretch of audio that is done with.
+        """
+        request = self.check(request)
+        queue: deque[_Pending] = deque()
+        turns: list[_Turn] = []
+        for source in sources:
+            pending = _Pending(source.name, request.language)
+            queue.append(pending)
+            try:
+                for window in self._windows(self._counted(source, pending, on_seconds)):
+                    turns.append(_Turn(pending, len(pending.parts), window))
+                    pending.parts.append(None)
+                    if len(turns) >= self.at_once:
+                        self._take(turns, request)
+                        yield from _finished(queue)
+            except UserError as error:
+                pending.fail(error)
+            pending.read = True
+            yield from _finished(queue)
+        self._take(turns, request)
+        yield from _finished(queue)
+
+    def _counted(self, source: Recording, pending: _Pending, on_seconds: OnSeconds) -> Iterator[Tensor]:
+        for block in source.blocks(self.sampling_rate):
+            pending.seconds += len(block) / self.sampling_rate
+            yield block
+            on_seconds(len(block) / self.sampling_rate)
+
+    def _windows(self, blocks: Iterator[Tensor]) -> Iterator[Window]:
+        """A short recording whole, if there may be speech in it; the stretches with speech of a long one."""
+        detector = best_detector(self.sampling_rate)
+        window, rest = whole(blocks, self.sampling_rate, self.max_window)
+        if window is None:
+            yield from cut(rest, self.sampling_rate, detector, WindowConfig(max_window=self.max_window))
+        elif self.has_speech(window, detector):
+            yield window
+
+    def has_speech(self, window: Window, detector: VoiceActivity) -> bool:
+        """Whether a recording of one window is to be heard."""
+        return True
+
+    def _take(self, turns: list[_Turn], request: Request) -> None:
+        """Hear what waits, and note it where it belongs."""
+        waiting = [turn for turn in turns if turn.pending.error is None]
+        turns.clear()
+        # The language of a recording is that of its first window: further ones wait for it.
+        while waiting:
+            first = {id(turn.pending): turn for turn in reversed(waiting)} if request.language is None else {}
+            now = [t for t in waiting if t.pending.language or first.get(id(t.pending), t) is t]
+            waiting = [turn for turn in waiting if turn not in now]
+            self._hear(now, request)
+            waiting = [turn for turn in waiting if turn.pending.error is None]
+
+    def _hear(self, turns: list[_Turn], request: Request) -> None:
+        try:
+            found = self.hear([t.window for t in turns], request, [t.pending.language for t in turns])
+        except UserError as error:
+            if len(turns) == 1:
+                problem = error.problem if isinstance(error, UtteranceError) else str(error)
+                turns[0].pending.fail(UserError(f"{turns[0].pending.name}: {problem}"))
+                return
+            for turn in turns:  # one of them is to blame: the others go on
+                self._hear([turn], request)
+            return
+        for turn, transcript in zip(turns, found, strict=True):
+            turn.pending.parts[turn.number] = transcript
+            turn.pending.language = turn.pending.language or transcript.language or ""
+
+
+def _finished(queue: deque[_Pending]) -> Iterator[Transcript | UserError]:
+    while queue and queue[0].finished:
+        yield queue.popleft().result()
+
+
+def stitch(parts: Sequence[Transcript], seconds: float, language: str | None = None) -> Transcript:
+    """The transcript of a recording from those of its windows, in order; `seconds` is the recording's length."""
+    if len(parts) == 1:
+        return replace(parts[0], seconds=seconds)
+    words = [word for part in parts for word in part.words or []]
+    scores: dict[str, float] = {}
+    for part in parts:
+        for name, score in part.scores.items():
+            scores[name] = scores.get(name, 0.0) + score
+    return Transcript(
+        text=" ".join(part.text for part in parts if part.text),
+        score=sum(part.score for part in parts),
+        seconds=seconds,
+        scores=scores,
+        words=words if any(part.words is not None for part in parts) else None,
+        segments=[segment for part in parts for segment in part.segments],
+        language=next((part.language for part in parts if part.language), language or None),
+    )

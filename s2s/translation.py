@@ -1,0 +1,169 @@
+"""Text in, text in another language out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s2s.decoding.build import build_search
+from s2s.decoding.config import DecodingConfig, load_decoding_config
+from s2s.decoding.hypothesis import Hypothesis, UtteranceError
+from s2s.decoding.search_all import search_all
+from s2s.errors import UserError
+from s2s.models.bundle import CONFIG
+from s2s.models.memory import Memory
+from s2s.models.translation_bundle import TranslationBundle, load_translation_bundle
+from s2s.pretrained.seq2seq import find_checkpoint, read_seq2seq
+
+MODE = "translation"
+LOOK_AHEAD = 8
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The translation of `source` with its score (natural log); the rest of the n best as `alternatives`.
+
+    An empty source has an empty translation, with the score 0.
+    """
+
+    text: str
+    score: float
+    source: str
+    alternatives: list[Translation] = field(default_factory=list)
+
+
+class Translator:
+    """A translation model with a search.
+
+    `decoding` is how it searches (default: as its makers do, see `decoding_of`), `target_language` one of the bundle's
+    `languages`, where it has a choice. `batch_tokens` source tokens are encoded at once, padding counted; so that these
+    are of sentences alike in length, `look_ahead` times as many are read before the first is translated, 0: one text.
+    Raises UserError for a language that the model lacks, and for a decoding that it cannot do.
+    """
+
+    def __init__(
+        self,
+        bundle: TranslationBundle,
+        decoding: DecodingConfig | None = None,
+        target_language: str | None = None,
+        batch_tokens: int = 1000,
+        look_ahead: int = LOOK_AHEAD,
+    ) -> None:
+        if batch_tokens < 1:
+            raise UserError(f"batch_tokens={batch_tokens}: expected at least 1 token")
+        self.bundle = bundle
+        self.decoding = decoding or decoding_of(bundle.decoding)
+        self.target_language = target_language
+        self.batch_tokens, self.look_ahead = batch_tokens, look_ahead
+        self.search = build_search(self.decoding, [bundle.model], bundle.tokenizer)
+        self.device = next(bundle.model.parameters()).device
+        positions = getattr(bundle.model.encoder, "positions", None)
+        self.max_tokens: int | None = getattr(positions, "max_positions", None) or None
+        if target_language is not None:
+            bundle.tokenizer.encode_source("", target_language)
+
+    def encode(self, text: str) -> list[int]:
+        """What the encoder reads for a text; none for one of white space alone.
+
+        Raises UserError for one that is too long for the model, and for one without a language where there is a choice.
+        """
+        if not text.strip():
+            return []
+        ids = self.bundle.tokenizer.encode_source(text, self.target_language)
+        if self.max_tokens is not None and len(ids) > self.max_tokens:
+            raise UserError(
+                f"too long: {len(ids)} tokens, the model takes {self.max_tokens}; translate it a sentence at a time"
+            )
+        return ids
+
+    def translate(self, texts: str | Iterable[str]) -> Iterator[Translation]:
+        """The translation of each text, in order; texts are read, and translated, when they are asked for.
+
+        Raises UserError, with the number of the text, for one that `encode` refuses.
+        """
+        first = 1
+        for window in self._windows([texts] if isinstance(texts, str) else texts):
+            yield from self._translate(window, first)
+            first += len(window)
+
+    def _windows(self, texts: Iterable[str]) -> Iterator[list[tuple[str, list[int]]]]:
+        """Texts with their ids, as many as are read before they are translated."""
+        window: list[tuple[str, list[int]]] = []
+        size = 0
+        for number, text in enumerate(texts, start=1):
+            try:
+                window.append((text, self.encode(text)))
+            except UserError as error:
+                raise UserError(f"text {number}: {error}") from error
+            size += len(window[-1][1]) + 1
+            if size >= self.look_ahead * self.batch_tokens:
+                yield window
+                window, size = [], 0
+        if window:
+            yield window
+
+    @torch.inference_mode()
+    def _translate(self, window: list[tuple[str, list[int]]], first: int) -> list[Translation]:
+        """The translations of texts with their ids, of which the first has the number `first`."""
+        found = [Translation("", 0.0, text) for text, _ in window]
+        order = sorted((i for i, (_, ids) in enumerate(window) if ids), key=lambda i: -len(window[i][1]))
+        try:
+            for number, hypotheses in search_all(self.search, self._memories([window[i][1] for i in order])):
+                source = window[order[number]][0]
+                best, *others = (self._translation(hypothesis, source) for hypothesis in hypotheses)
+                found[order[number]] = replace(best, alternatives=others)
+        except UtteranceError as error:
+            raise UserError(f"text {first + order[error.utterance]}: {error.problem}") from error
+        return found
+
+    def _memories(self, sources: list[list[int]]) -> Iterator[Memory]:
+        """What the encoder makes of the ids of texts, longest first, in batches of `batch_tokens`."""
+        while sources:
+            size = max(1, self.batch_tokens // len(sources[0]))
+            batch, sources = sources[:size], sources[size:]
+            padded = torch.zeros(len(batch), len(batch[0]), dtype=torch.long)
+            for row, ids in zip(padded, batch, strict=True):
+                row[: len(ids)] = torch.tensor(ids)
+            lengths = torch.tensor([len(ids) for ids in batch])
+            yield self.bundle.model.encode(padded.to(self.device), lengths.to(self.device))
+
+    def _translation(self, hypothesis: Hypothesis, source: str) -> Translation:
+        return Translation(self.bundle.tokenizer.decode(hypothesis.tokens), hypothesis.score, source)
+
+
+def decoding_of(settings: Mapping[str, Any], mode: str = MODE) -> DecodingConfig:
+    """A mode of conf/decoding, with the settings of a model's makers; another mode than ours has its own beam size.
+
+    Raises UserError for a mode that needs a CTC output, and for values out of range.
+    """
+    chosen = load_decoding_config([f"decoding={mode}"])
+    if mode == MODE:
+        return replace(chosen, **settings)
+    if chosen.search.startswith("ctc"):
+        raise UserError(f"decoding={mode}: needs a CTC output, which translation models have not; take greedy or beam")
+    ours = load_decoding_config([f"decoding={MODE}"])
+    kept = {"length_power": ours.length_power, "max_length_ratio": ours.max_length_ratio, **settings}
+    kept["beam_size"] = chosen.beam_size
+    if chosen.search == "beam":
+        kept["end_detection"] = ours.end_detection
+    return replace(chosen, **kept)
+
+
+def load_translation_model(
+    model: str | os.PathLike[str], device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> TranslationBundle:
+    """The translation model that `model` names, in evaluation mode: a bundle, or what `find_checkpoint` takes.
+
+    Weights that transformers wrote are read as they are; nothing is written. Raises UserError for what is none of
+    these, or is broken.
+    """
+    if (Path(model) / CONFIG).is_file():
+        return load_translation_bundle(model, device, dtype)
+    found = read_seq2seq(find_checkpoint(os.fspath(model)))
+    found.model.to(device, dtype)
+    return found
