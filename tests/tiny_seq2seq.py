@@ -118,7 +118,7 @@ def _randomised(model: Any, seed: int) -> Any:
             is_small = parameter.dim() == 1 or "shared" in name or "embed_tokens" in name
             torch.nn.init.normal_(parameter, std=0.2 if is_small else 1.0)
     bias = 0.2 * torch.randn_like(model.final_logits_bias)
-    bias[0, model.config.eos_token_id] = 0.1 + 0.3 * math.log(bias.size(1))
+    bias[0, model.config.eos_token_id] = 0.4 + 0.3 * math.log(bias.size(1))
     model.final_logits_bias = bias
     return model.eval()
 

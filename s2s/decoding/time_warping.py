@@ -14,8 +14,7 @@ def warp(costs: Tensor, token_lengths: Tensor, frame_lengths: Tensor) -> Tensor:
     """The first frame of each token (B,U), 0 for padding: costs (B,U,T), finite, tokens (B,), frames (B,), 1 or more.
 
     They are of the path of least total cost from the first token and frame to the last ones, which goes on by a token,
-    a frame, or both at once (Sakoe and Chiba 1978); of equally cheap paths the one whose last token starts latest, and
-    so on back to the first. In float64.
+    a frame, or both at once (Sakoe and Chiba 1978); of equally cheap paths always the same one. In float64.
     """
     # A token costs totals[t] - totals[s - 1] over the frames s to t, so the best s for every t is a running minimum of
     # what it cost to come to s, less totals[s - 1]: a pass over the frames for each token, and none over single cells.

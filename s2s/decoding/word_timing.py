@@ -1,10 +1,10 @@
 """When each word was said, by Whisper: its decoder's attention, dynamic time warping, and what silence asks for.
 
-A word takes the frames that the warping gives its tokens, from its first to its last that is said: punctuation belongs
-to the text of a word, not to its time. The warping leaves no frame out, so pauses are in some word's frames, and the
-words around them would be stretched. In a pause attention is weak, so that a word is where its attention is: around the
-greatest weight, as far as there is a fifth of that within 0.2 s. As attention leaves a word before its sound ends, the
-end may be 0.2 s later. Words of equal frames have no length; words never overlap, go back or leave the audio.
+A word begins with the first of its tokens that is said and ends with the last: punctuation is part of its text, not of
+its time. The warping leaves no frame out, so that it stretches the words around a pause, and some far into it. But in a
+pause attention is weak: the frames of a token are taken from its greatest weight outwards, as far as a fifth of that
+comes again within 0.2 s. Attention leaves a word before its sound ends: its end is 0.2 s later, or where the next word
+starts. So words never go back, overlap or leave the audio; those that the warping gives no frame have no length.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from s2s.models.whisper import Whisper
 from s2s.nn.lengths import valid_mask
 from s2s.tokenizers.whisper import SPACELESS, WhisperTokenizer
 
-SECONDS_PER_FRAME = 0.02
+FRAMES_PER_SECOND = 50
 _LEAST = 0.2  # of a token's greatest weight: less is no attention to sound
 _GAP = _HOLD = 10  # frames: attention may lack that long within a token; how long a word goes on after it
 _TOKENS_AT_ONCE = 512  # positions of all windows together: bounded memory, 100 MB for their probabilities
-_AMBIGUOUS, _OPENING, _SAID = frozenset("\"'-–—"), frozenset("¿¡"), frozenset("%‰&@#*/\\§")
+_AMBIGUOUS, _OPENING, _SAID = frozenset("\"'-–—"), frozenset("¿¡"), frozenset("%‰&@#*/\\§")  # of punctuation
+_FIRST_SPACELESS = "\u0e00"  # Thai; the scripts that come before it in Unicode have spaces
 
 
 @torch.no_grad()
@@ -44,9 +45,10 @@ def word_times(
 ) -> list[list[Word]]:
     """The words of the text of each of B windows, times in seconds from the start of the window: memory of B windows.
 
-    Special tokens and timestamps among the `tokens` are passed over. Joined by spaces, where the language has them, the
-    words are the text. `seconds` is how much audio each window has, where the memory also holds silence that was added
-    to it. The confidence is the mean probability of the tokens that are said, each after the text before it.
+    Special tokens and timestamps among the `tokens` are passed over. `languages` are codes, None for a model of English
+    alone. Joined by spaces, where the language has them, the words are the text. `seconds` is how much audio each
+    window has, where the memory also holds silence that was added to it. The confidence is the mean probability of the
+    tokens that are said, each after the text before it.
 
     The method is openai/whisper's as far as the warping, see `token_times`, and then that of this module. Raises
     UserError for a language or task that the model does not have, and a text that is longer than its decoder takes.
@@ -59,10 +61,9 @@ def word_times(
     prompts = [tokenizer.prompt(language, task, timestamps=False) for language in languages]
     lengths = memory.lengths.tolist()
     if seconds is None:
-        seconds = [SECONDS_PER_FRAME * length for length in lengths]
-    frames = [
-        max(1, min(length, math.ceil(s / SECONDS_PER_FRAME - 1e-6))) for length, s in zip(lengths, seconds, strict=True)
-    ]
+        seconds = [length / FRAMES_PER_SECOND for length in lengths]
+    heard = [math.ceil(FRAMES_PER_SECOND * duration - 1e-6) for duration in seconds]
+    frames = [max(1, min(pair)) for pair in zip(lengths, heard, strict=True)]
     words: list[list[Word]] = []
     for rows in _blocks([len(prompt) + len(text) for prompt, text in zip(prompts, texts, strict=True)]):
         part = memory.rows(rows.start, rows.stop)
@@ -103,7 +104,7 @@ def token_times(
 
     log_probs, weights = model.decoder.read(memory, tokens, model.alignment_heads)
     text = tokens[:, start : size - 1]
-    probabilities = log_probs[:, start - 1 : size - 2].gather(2, text.unsqueeze(2)).squeeze(2).exp()
+    probabilities = log_probs[:, start - 1 : size - 2].gather(2, text.unsqueeze(2)).squeeze(2).float().exp()
 
     tiny = torch.finfo(torch.float32).tiny
     heard = valid_mask(num_frames, weights.size(-1))[:, None, None, :]
@@ -135,12 +136,13 @@ class _Unit:
 def _units(tokenizer: WhisperTokenizer, ids: Sequence[int], language: str | None) -> list[_Unit]:
     """The words of a text: what is between white space, in the languages without such every token.
 
-    Punctuation that stands alone goes with the word before it, or with the one after it if it opens something.
+    Punctuation between words goes with the one before it, or with the one after it if it opens something.
     """
     units: list[_Unit] = []
     for text, own in tokenizer.split_words(ids, language):
         unit = _Unit(text, own, [_is_said(tokenizer.decode([index])) for index in own])
-        is_new = text[:1].isspace() or (language in SPACELESS and not unicodedata.category(text[0]).startswith("M"))
+        before = units[-1].text[-1] if units else " "
+        is_new = text[0].isspace() or (language in SPACELESS and not _is_within(before, text[0]))
         if units and (not is_new or not any(units[-1].said) or (not any(unit.said) and not _opens(text))):
             units[-1].extend(unit)
         else:
@@ -156,6 +158,13 @@ def _units(tokenizer: WhisperTokenizer, ids: Sequence[int], language: str | None
 def _is_said(text: str) -> bool:
     """Whether there is more than punctuation and white space in it."""
     return any(unicodedata.category(char)[0] in "LMNS" or char in _SAID for char in text)
+
+
+def _is_within(left: str, right: str) -> bool:
+    """Whether two characters are of one word in a language without spaces: marks, and letters of other languages."""
+    if unicodedata.category(right).startswith("M"):
+        return True
+    return all(char.isalnum() and char < _FIRST_SPACELESS for char in (left, right))
 
 
 def _opens(punctuation: str) -> bool:
@@ -185,7 +194,7 @@ def _words(
     for i, (unit, (start, end)) in enumerate(zip(units, spans, strict=True)):
         if i + 1 < len(units):
             end = min(end, spans[i + 1][0])
-        start_time, end_time = (min(seconds, SECONDS_PER_FRAME * frame) for frame in (start, end))
+        start_time, end_time = (min(seconds, frame / FRAMES_PER_SECOND) for frame in (start, end))
         yield Word(unit.text.strip(), start_time, end_time, confidences[i])
 
 

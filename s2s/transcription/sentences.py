@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from s2s.decoding.alignment import Word
 
@@ -19,16 +21,32 @@ def sentences(text: str, words: Sequence[Word]) -> Iterator[tuple[str, list[Word
     A sentence ends with its punctuation, before a pause, or where it has become too long. A number or an abbreviation
     with a point inside is one word and ends none.
     """
-    begin = position = 0
+    begin = 0
     spoken: list[Word] = []
-    for i, word in enumerate(words):
-        position = max(position, text.find(word.text, position)) + len(word.text)
+    for i, (word, position) in enumerate(zip(words, ends(text, words), strict=True)):
         spoken.append(word)
         following = words[i + 1] if i + 1 < len(words) else None
         if following is None or _ends(spoken, following):
             end = len(text) if following is None else position
             yield text[begin:end].strip(), spoken
             begin, spoken = position, []
+
+
+def shared_out(texts: Sequence[str], words: Sequence[Word]) -> list[list[Word]]:
+    """The words of each of several texts, which have them all one after another."""
+    shares: list[list[Word]] = [[] for _ in texts]
+    bounds = list(accumulate(map(len, texts)))
+    for word, position in zip(words, ends("".join(texts), words), strict=True):
+        shares[min(bisect_left(bounds, position), len(texts) - 1)].append(word)
+    return shares
+
+
+def ends(text: str, words: Sequence[Word]) -> Iterator[int]:
+    """Where in the text each of its words ends."""
+    position = 0
+    for word in words:
+        position = max(position, text.find(word.text, position)) + len(word.text)
+        yield position
 
 
 def _ends(spoken: Sequence[Word], following: Word) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from s2s.audio.windows import Window
 from s2s.decoding.alignment import Word
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig, load_decoding_config
-from s2s.decoding.hypothesis import Hypothesis, Search
+from s2s.decoding.hypothesis import Search
 from s2s.decoding.prompt import PromptedMemory
 from s2s.decoding.repetition import compression_ratio
 from s2s.decoding.search_all import search_all
@@ -27,9 +28,12 @@ from s2s.models.memory import Memory
 from s2s.models.whisper import Whisper
 from s2s.nn.quantise import set_dtype
 from s2s.tokenizers.whisper import WhisperTokenizer
+from s2s.transcription.hearing import Doubt, Hearing
+from s2s.transcription.recording import Recording
 from s2s.transcription.request import Request
 from s2s.transcription.sentences import sentences, shifted
-from s2s.transcription.transcriber import Transcriber
+from s2s.transcription.sequential import sequentially
+from s2s.transcription.transcriber import OnSeconds, Transcriber
 from s2s.transcription.transcript import Segment, Transcript
 
 FULL = 30.0  # seconds that Whisper was trained to hear
@@ -44,48 +48,6 @@ NOT_SAMPLED: dict[str, Any] = {
     "end_detection": None,
     "patience": 1.0,
 }
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """When a text is not believed (Radford et al. 2022, section 4.5); None: not looked at.
-
-    Attributes:
-        temperatures: of the samples that are drawn, one after another, while the text before is in doubt.
-        best_of: samples drawn, the best of which counts.
-        max_compression_ratio: a text that zlib makes smaller by more is a loop.
-        min_log_prob: a text whose mean log P of a token is lower is a guess.
-        max_no_speech: a guess, where silence is more probable than this, is silence.
-    """
-
-    temperatures: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
-    best_of: int = 5
-    max_compression_ratio: float | None = 2.4
-    min_log_prob: float | None = -1.0
-    max_no_speech: float | None = 0.6
-
-
-@dataclass
-class Hearing:
-    """A window on its way through the passes: what is asked, and what has been found so far."""
-
-    window: Window
-    language: str | None
-    timestamps: bool
-    previous: Sequence[int] = ()
-    no_speech_prob: float = 0.0
-    temperature: float = 0.0
-    hypotheses: list[Hypothesis] = field(default_factory=list)
-    memory: Memory | None = None
-
-    @property
-    def best(self) -> Hypothesis:
-        return self.hypotheses[0]
-
-    @property
-    def log_prob(self) -> float:
-        """Mean of a token of the best hypothesis, its end counted."""
-        return self.best.scores["attention"] / (len(self.best.tokens) + 1)
 
 
 class WhisperTranscriber(Transcriber):
@@ -132,6 +94,13 @@ class WhisperTranscriber(Transcriber):
             seconds = len(window.samples) / self.sampling_rate
             raise UserError(f"{seconds:.3f} s of audio are too short to hold speech; expected {LEAST} s or more")
         return bool((torch.cat((detector.feed(window.samples), detector.finish())) > 0.1).any())
+
+    def results(
+        self, sources: Iterable[Recording], request: Request, on_seconds: OnSeconds = lambda seconds: None
+    ) -> Iterator[Transcript | UserError]:
+        if request.sequential:
+            return sequentially(self, sources, self.check(request), on_seconds)
+        return super().results(sources, request, on_seconds)
 
     def hear(self, windows: Sequence[Window], request: Request, languages: Sequence[str | None]) -> list[Transcript]:
         previous = self.tokenizer.encode(f" {request.initial_prompt.strip()}") if request.initial_prompt else []
@@ -239,12 +208,16 @@ class WhisperTranscriber(Transcriber):
 
     def transcripts(self, hearings: Sequence[Hearing], request: Request) -> list[Transcript]:
         """What was heard in each window, in segments that are sentences, with the times of their words."""
-        spoken = [h for h in hearings if not self._is_silence(h) and self.tokenizer.decode(h.best.tokens).strip()]
-        words = dict(zip(map(id, spoken), self._words(spoken, request.task), strict=True))
+        spoken = [hearing for hearing in hearings if self.is_spoken(hearing)]
+        words = dict(zip(map(id, spoken), self.words(spoken, request.task), strict=True))
         return [self._transcript(hearing, words.get(id(hearing)), request) for hearing in hearings]
 
+    def is_spoken(self, hearing: Hearing) -> bool:
+        """Whether there is text, and it is not a guess at silence."""
+        return not self._is_silence(hearing) and bool(self.tokenizer.decode(hearing.best.tokens).strip())
+
     @torch.inference_mode()
-    def _words(self, hearings: Sequence[Hearing], task: str) -> Iterator[list[Word]]:
+    def words(self, hearings: Sequence[Hearing], task: str) -> Iterator[list[Word]]:
         """The words of each window, times from the start of its recording."""
         for start in range(0, len(hearings), WORDS_AT_ONCE):
             group = hearings[start : start + WORDS_AT_ONCE]
@@ -261,17 +234,8 @@ class WhisperTranscriber(Transcriber):
             return Transcript("", best.score, seconds, language=hearing.language)
         text = self.tokenizer.decode(best.tokens)
         segments = [
-            Segment(
-                start=spoken[0].start,
-                end=spoken[-1].end,
-                text=sentence,
-                words=spoken if request.word_timestamps else None,
-                score=best.score,
-                confidence=sum(word.confidence or 0.0 for word in spoken) / len(spoken),
-                language=hearing.language,
-                temperature=hearing.temperature,
-                no_speech_prob=hearing.no_speech_prob,
-                compression_ratio=compression_ratio(sentence),
+            self.segment(
+                hearing, sentence, spoken[0].start, spoken[-1].end, spoken if request.word_timestamps else None
             )
             for sentence, spoken in sentences(text, words)
         ]
@@ -288,4 +252,19 @@ class WhisperTranscriber(Transcriber):
             ],
             segments=segments,
             language=hearing.language,
+        )
+
+    def segment(self, hearing: Hearing, text: str, start: float, end: float, words: list[Word] | None) -> Segment:
+        """A stretch of a window's text."""
+        return Segment(
+            start=start,
+            end=end,
+            text=text,
+            words=words,
+            score=hearing.best.score,
+            confidence=math.exp(min(0.0, hearing.log_prob)),
+            language=hearing.language,
+            temperature=hearing.temperature,
+            no_speech_prob=hearing.no_speech_prob,
+            compression_ratio=compression_ratio(text),
         )
