@@ -1,10 +1,11 @@
-# make demo: install into .venv and train, decode and score a small digits recogniser on real speech.
+# make demo: install into .venv and transcribe a recording (make demo AUDIO=talk.mp3).
+# make recipe: install into .venv and train, decode and score a small digits recogniser on real speech.
 # make test: install into .venv and run all tests.
-# Both need Python 3.10 or later and nothing else; the first run installs, later ones do not.
+# All need Python 3.10 or later and nothing else; the first run installs, later ones do not.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo recipe test lint clean
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "s2s needs Python 3.10 or later: make PYTHON=python3.12")'
@@ -15,6 +16,9 @@ BIN := .venv/bin
 	@touch $@
 
 demo: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" egs/demo/run.sh $(AUDIO)
+
+recipe: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" egs/fsdd/asr/demo.sh
 
 test: .venv/installed
