@@ -95,7 +95,8 @@ def read_model(
     Raises UserError where the model is not a `kind`, or one of them is missing, broken, or does not fit the others.
     """
     path = Path(folder) / CONFIG
-    model = build(config[key], f"{path}: {key}")
+    with torch.device("meta"):  # neither memory nor random numbers for weights that are about to be replaced
+        model = build(config[key], f"{path}: {key}")
     if not isinstance(model, kind):
         raise UserError(f"{path}: {key}._target_: expected {kind.__module__}.{kind.__name__}")
     weights = read_weights(folder)
@@ -104,7 +105,9 @@ def read_model(
     wrong += [k for k in weights if k not in expected]
     if wrong:
         raise UserError(f"{Path(folder) / WEIGHTS}: '{wrong[0]}' (of {len(wrong)} tensors) does not fit {path}")
-    model.load_state_dict(weights)
+    # Stored in half the bytes or not, a model begins in float32.
+    own = {name: weights[name].to(tensor.dtype) for name, tensor in expected.items()}
+    model.load_state_dict(own, assign=True)
     tokenizer = load_tokenizer(Path(folder) / TOKENIZER)
     if tokenizer.vocab_size != model.vocab_size:
         raise UserError(

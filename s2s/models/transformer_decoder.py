@@ -70,7 +70,7 @@ class TransformerDecoder(nn.Module):
         self.norm = nn.LayerNorm(model_dim) if final_norm else nn.Identity()
         if tie_output:
             self.out_bias = nn.Parameter(torch.zeros(vocab_size)) if out_bias else None
-        self.out = None if tie_output else nn.Linear(model_dim, vocab_size, bias=out_bias)
+        self.out: nn.Module | None = None if tie_output else nn.Linear(model_dim, vocab_size, bias=out_bias)
         self.dropout = nn.Dropout(dropout)
 
     @property

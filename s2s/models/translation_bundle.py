@@ -77,17 +77,23 @@ def is_translation_bundle(folder: str | os.PathLike[str]) -> bool:
     return KEY in read_config(folder, ())
 
 
-def load_translation_bundle(
-    folder: str | os.PathLike[str], device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> TranslationBundle:
+def load_translation_bundle(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> TranslationBundle:
     """The translation model in `folder`, in evaluation mode; UserError names what is missing or wrong."""
     config = read_config(folder, (KEY,), "the folder of a translation model")
     model, tokenizer = read_model(folder, config, KEY, EncoderDecoder)
     if not isinstance(tokenizer, TranslationTokenizer):
         raise UserError(f"{folder}: a {tokenizer.kind} tokenizer, expected one of a translation model")
+    embedding = model.state_dict().get("encoder.front.embedding.weight")
+    if embedding is None:
+        raise UserError(f"{Path(folder) / CONFIG}: {KEY}.encoder.front: expected s2s.nn.embedding.TokenFront")
+    if tokenizer.source_vocab_size > len(embedding):
+        raise UserError(
+            f"{folder}: the tokenizer has {tokenizer.source_vocab_size} pieces of the source, the encoder takes "
+            f"{len(embedding)}; they come from different trainings"
+        )
     decoding = config.get(DECODING) or {}
     check_settings(decoding, f"{Path(folder) / CONFIG}: {DECODING}")
-    return TranslationBundle(model.eval().to(device, dtype), tokenizer, config[KEY], decoding)
+    return TranslationBundle(model.eval().to(device), tokenizer, config[KEY], decoding)
 
 
 def check_settings(decoding: Any, where: str) -> None:

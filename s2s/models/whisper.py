@@ -51,7 +51,7 @@ class Whisper(EncoderDecoder):
         The decoder has never seen a shorter one and says things again and again; the encoder does without what it
         would make of silence, which is taken from a window that has nothing else. Its keys and values are made once.
         """
-        if memory.states.size(1) >= self.max_frames:
+        if bool((memory.lengths >= self.max_frames).all()):
             return self.decoder.prepared(memory)
         silence = self._of_silence()
         real = valid_mask(memory.lengths, self.max_frames)
@@ -72,9 +72,11 @@ class Whisper(EncoderDecoder):
         states = filled(memory.states, silence.states, real[:, :, None])
         return Memory(states, torch.full_like(memory.lengths, self.max_frames), keys_values)
 
+    @torch.no_grad()
     def _of_silence(self) -> Memory:
         like = next(self.encoder.parameters())
-        if self._silence is None or self._silence.states.device != like.device:
+        known = self._silence and (self._silence.states.device, self._silence.states.dtype)
+        if self._silence is None or known != (like.device, like.dtype):
             frames = self.max_frames * self.encoder.subsampling_factor
             bins = self.encoder.front.convolutions[0].in_channels  # type: ignore[index, union-attr]
             source = like.new_full((1, frames, bins), SILENCE)
