@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 
@@ -61,4 +62,4 @@ class AnnotatingSearch:
 
 def _frames_needed(tokens: list[int]) -> int:
     """A frame for each token, and one of blank between two that are the same."""
-    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    return len(tokens) + sum(a == b for a, b in pairwise(tokens))

@@ -26,16 +26,17 @@ class DecodingConfig:
         lm, lm_weight: folder of a language model, and its weight.
         internal_lm_weight: weight with which the decoder's internal language model is subtracted.
         ngram, ngram_weight: ARPA or KenLM file over the tokenizer's pieces, and its weight.
-        phrases, phrase_boost: file of phrases to favour (one a line, optionally a tab and its boost); the default boost.
+        phrases, phrase_boost: file of phrases to favour (one a line, optionally a tab and its boost); the default
+            boost.
         length_bonus: reward for each token.
         length_alpha, coverage_beta: GNMT's length normalisation and coverage penalty.
         length_power: log P is divided by the number of tokens to this power; 1: the mean.
         max_length_ratio, max_length, min_length_ratio, min_length: tokens per encoder frame, and tokens.
-        end_detection: "exact" (until nothing better can come) or "decline" (also after three lengths 10 below the best);
-            null: "exact" unless bonuses, phrases or a subtracted model would keep the search from ending. "patience": also
-            when `patience` times the beam size hypotheses have ended.
-        num_candidates: tokens a hypothesis that CTC prefix and n-gram scores are made for; null: 1.5 times the beam in a
-            beam search, 20 in a CTC prefix search, all when sampling.
+        end_detection: "exact" (until nothing better can come) or "decline" (also after three lengths 10 below the
+            best); null: "exact" unless bonuses, phrases or a subtracted model would keep the search from ending.
+            "patience": also when `patience` times the beam size hypotheses have ended.
+        num_candidates: tokens a hypothesis that CTC prefix and n-gram scores are made for; null: 1.5 times the beam in
+            a beam search, 20 in a CTC prefix search, all when sampling.
         groups, diversity: diverse beam search.
         temperature, top_k, top_p, typical_p, seed: sampling.
         rescore, reverse_weight: score the hypotheses again with the attention decoder; share of its right-to-left twin.

@@ -14,7 +14,7 @@ from s2s.nn.lengths import valid_mask
 
 
 def ctc_greedy(log_probs: Tensor, lengths: Tensor, blank_id: int = 0) -> list[list[int]]:
-    """Labels of the best path of each utterance: log_probs (B,T,V), lengths (B,) -> B lists (Graves et al. 2006, eq. 4)."""
+    """Labels of the best path: log_probs (B,T,V), lengths (B,) -> B lists (Graves et al. 2006, eq. 4)."""
     path = log_probs.argmax(dim=-1).masked_fill(~valid_mask(lengths, log_probs.size(1)), blank_id)  # (B,T)
     starts = path != blank_id
     starts[:, 1:] &= path[:, 1:] != path[:, :-1]

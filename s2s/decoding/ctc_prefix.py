@@ -57,9 +57,9 @@ class CTCPrefixScorer:
     """log P(labels begin with prefix + token) - log P(labels begin with prefix); for eos, that they end there.
 
     The recurrences are those of Watanabe et al. 2017 ("Hybrid CTC/attention", algorithm 2). A token's prefix score is
-    the sum of φ[t] p[t, token] over frames t, with φ[t] the probability that the prefix is complete before frame t: for all
-    tokens one product of a matrix of prefixes with the matrix of emissions. Only the token that was chosen needs the
-    recurrences over frames, solved in closed form as two running log-sums.
+    the sum of φ[t] p[t, token] over frames t, with φ[t] the probability that the prefix is complete before frame t: for
+    all tokens one product of a matrix of prefixes with the matrix of emissions. Only the token that was chosen needs
+    the recurrences over frames, solved in closed form as two running log-sums.
     """
 
     max_gain = 0.0

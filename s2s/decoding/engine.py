@@ -65,11 +65,12 @@ class LabelSearch:
     `num_candidates` best of the others' sum (default: 1.5 times the beam) and eos.
 
     At most `batch_size` utterances are searched at once (default: as many as a memory has): finished ones leave, and as
-    soon as a quarter of the places is free waiting ones take them. An utterance is finished when no hypothesis alive can
-    still enter its `nbest` best ("exact"). Where scorers reward tokens that is seldom before the greatest length; then it
-    is also finished when in three lengths in a row the best hypothesis to end there and the best to go on were both more
-    than 10 below the best that has ended ("decline", the default where scorers reward tokens). With "patience" it is
-    also finished when `patience` times the beam size hypotheses have ended (Kasai et al. 2022, arXiv:2204.05424).
+    soon as a quarter of the places is free waiting ones take them. An utterance is finished when no hypothesis alive
+    can still enter its `nbest` best ("exact"). Where scorers reward tokens that is seldom before the greatest length;
+    then it is also finished when in three lengths in a row the best hypothesis to end there and the best to go on were
+    both more than 10 below the best that has ended ("decline", the default where scorers reward tokens). With
+    "patience" it is also finished when `patience` times the beam size hypotheses have ended (Kasai et al. 2022,
+    arXiv:2204.05424).
     """
 
     def __init__(

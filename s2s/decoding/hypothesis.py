@@ -15,7 +15,8 @@ from s2s.models.memory import Memory
 class Hypothesis:
     """Tokens without bos and eos, their score (higher is better, natural log) and what each scorer gave, unweighted.
 
-    On request: `frames`, the first encoder frame of each token and the one past its last, and `attention` (U,T), what the
+    On request: `frames`, the first encoder frame of each token and the one past its last, and `attention` (U,T), what
+        the
     decoder looked at for each token, the mean of its layers and heads.
     """
 

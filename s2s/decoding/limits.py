@@ -11,7 +11,7 @@ from s2s.errors import UserError
 
 @dataclass(frozen=True)
 class Limits:
-    """Fewest and most tokens, eos not counted: as shares of the memory's frames and as counts; the tighter one holds."""
+    """Fewest and most tokens, eos not counted: as shares of the memory's frames and as counts; the tighter holds."""
 
     max_length_ratio: float = 1.0
     max_length: int | None = None
@@ -29,11 +29,11 @@ class Limits:
             )
         if self.min_length < 0 or (self.max_length is not None and self.min_length > self.max_length):
             raise UserError(
-                f"min_length={self.min_length}: expected 0 or more tokens, and no more than max_length={self.max_length}"
+                f"min_length={self.min_length}: expected 0 or more tokens, at most max_length={self.max_length}"
             )
 
     def of(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Fewest and most tokens (B,) of utterances with `frames` (B,); one that is too short for both gets the most."""
+        """Fewest and most tokens (B,) of utterances with `frames` (B,); the most, where one is too short for both."""
         longest = (frames * self.max_length_ratio).long().clamp(min=1, max=self.max_length)
         shortest = (frames * self.min_length_ratio).long().clamp(min=self.min_length)
         return shortest.minimum(longest), longest

@@ -14,8 +14,8 @@ from s2s.errors import UserError
 class Normalisation:
     """Length normalisation and coverage penalty (Wu et al. 2016, "Google's neural machine translation system", eq. 14).
 
-    s(Y) = log P(Y) / lp(Y) + cp(Y), with lp(Y) = ((5 + |Y|) / 6)^α, |Y| the tokens with eos, and cp(Y) = β times the sum
-    over real frames of log min(1, the attention all tokens together paid to the frame). Both 0: s(Y) = log P(Y).
+    s(Y) = log P(Y) / lp(Y) + cp(Y), with lp(Y) = ((5 + |Y|) / 6)^α, |Y| the tokens with eos, and cp(Y) = β times the
+    sum over real frames of log min(1, the attention all tokens together paid to the frame). Both 0: s(Y) = log P(Y).
     With a `length_power` p, lp(Y) is multiplied by |Y|^p: with p = 1 and α = 0 a score is the mean of a token.
     """
 

@@ -1,8 +1,8 @@
 """The contracts of what a search adds up, and the scorers too small for a file of their own.
 
-N = B*K rows, the K hypotheses of one utterance adjacent; rows of one batch may be at different lengths. A scorer keeps what
-it needs in a state. Scores are natural logs of one more token, so that their sum over a hypothesis, eos included, is the
-score of the whole; -inf forbids a token.
+N = B*K rows, the K hypotheses of one utterance adjacent; rows of one batch may be at different lengths. A scorer keeps
+what it needs in a state. Scores are natural logs of one more token, so that their sum over a hypothesis, eos included,
+is the score of the whole; -inf forbids a token.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class RowState:
 
 @dataclass(frozen=True)
 class DecoderScorer:
-    """The log-probabilities of an autoregressive decoder; of a language model too, which does not look at the memory."""
+    """The log-probabilities of an autoregressive decoder, or of a language model, which looks at no memory."""
 
     decoder: Decoder
     need_attention: bool = False
