@@ -18,8 +18,8 @@ class Beam:
 
     A hypothesis ends when its eos is among the `beam_size` best extensions. With more than one of `groups` the beam is
     shared out, and each group in turn ranks a token lower by `diversity` for every time the groups before it took that
-    token in this step (diverse beam search with Hamming diversity, Vijayakumar et al. 2018, eq. 5); scores stay as they
-    are.
+    token in this step (diverse beam search with Hamming diversity, Vijayakumar et al. 2018, eq. 5); scores stay
+    as they are.
     """
 
     beam_size: int = 10

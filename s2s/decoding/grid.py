@@ -15,8 +15,7 @@ NEVER = float("-inf")
 
 @dataclass
 class Grid:
-    """Tensors with utterances first. Slots hold one token and one back-pointer a step; a hypothesis is a path through
-    them.
+    """Tensors with utterances first. Slots hold a token and a back-pointer a step; a hypothesis is a path through them.
 
     S scorers' own sums, unweighted, are the `parts` of a score.
     """

@@ -16,8 +16,7 @@ class Hypothesis:
     """Tokens without bos and eos, their score (higher is better, natural log) and what each scorer gave, unweighted.
 
     On request: `frames`, the first encoder frame of each token and the one past its last, and `attention` (U,T), what
-        the
-    decoder looked at for each token, the mean of its layers and heads.
+    the decoder looked at for each token, the mean of its layers and heads.
     """
 
     tokens: list[int]
