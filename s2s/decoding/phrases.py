@@ -13,6 +13,7 @@ from torch import Tensor
 from s2s.errors import UserError
 from s2s.scoring.transcripts import numbered_lines
 from s2s.tokenizers.base import Tokenizer, normalise
+from s2s.tokenizers.whisper import WhisperTokenizer
 
 MAX_CELLS = 2**28  # of four bytes: 1 GiB
 
@@ -73,11 +74,13 @@ def read_phrases(
 ) -> list[tuple[list[int], float]]:
     """The tokens and boosts of a UTF-8 file with one phrase a line, optionally followed by a tab and its boost.
 
+    The tokens are those that a model writes for the phrase as whole words: of Whisper's, the first begins with a space.
     Raises UserError, with file and line, for an empty phrase, one that comes twice, characters that the tokenizer
     lacks, and a boost that is not a finite number; with the file where it has no lines.
     """
     phrases: list[tuple[list[int], float]] = []
     first_seen: dict[str, int] = {}
+    begin = " " if isinstance(tokenizer, WhisperTokenizer) else ""  # the others put it there themselves
     for number, line in numbered_lines(path):
         where = f"{path}:{number}"
         text, *boosts = line.split("\t")
@@ -87,7 +90,7 @@ def read_phrases(
         if phrase in first_seen:
             raise UserError(f"{where}: phrase '{phrase}' is already on line {first_seen[phrase]}: keep one of them")
         first_seen[phrase] = number
-        tokens = tokenizer.encode(phrase)
+        tokens = tokenizer.encode(begin + phrase)
         if tokenizer.unk_id in tokens:
             unknown = sorted({c for c in phrase if tokenizer.unk_id in tokenizer.encode(c)})
             raise UserError(

@@ -45,13 +45,13 @@ def warp(costs: Tensor, token_lengths: Tensor, frame_lengths: Tensor) -> Tensor:
 def median_filter(x: Tensor, lengths: Tensor, width: int = 7) -> Tensor:
     """The median of the `width` (odd) frames around each one of x (B,...,T), lengths (B,); 0 in the padding.
 
-    An utterance goes on beyond both its ends as if reflected there, without doubling the end frames; one that is too
-    short for that goes on as its end frame.
+    An utterance goes on beyond both its ends as if reflected there, its end frames not doubled; one that is too short
+    for that repeats its first frame.
     """
     size, margin = x.size(-1), width // 2
     rows, last = x.flatten(1, -2), (lengths - 1).unsqueeze(1)  # (B,R,T), (B,1)
     frames = torch.arange(-margin, size + margin, device=x.device)
-    places = (last - (last - frames.abs()).abs()).clamp(min=0).minimum(last)  # (B,T+width-1)
+    places = (last - (last - frames.abs()).abs()).clamp(min=0)  # (B,T+width-1)
     extended = torch.cat([row.index_select(1, place) for row, place in zip(rows, places, strict=True)])
     step = max(1, (_BLOCK_CPU if x.device.type == "cpu" else _BLOCK_GPU) // size)
     medians = torch.cat([_running_median(block, width) for block in extended.split(step)]).view_as(x)

@@ -30,6 +30,7 @@ _LEAST = 0.2  # of a token's greatest weight: less is no attention to sound
 _GAP = _HOLD = 10  # frames: attention may lack that long within a token; how long a word goes on after it
 _TOKENS_AT_ONCE = 512  # positions of all windows together: bounded memory, 100 MB for their probabilities
 _AMBIGUOUS, _OPENING, _SAID = frozenset("\"'-–—"), frozenset("¿¡"), frozenset("%‰&@#*/\\§")  # of punctuation
+_EVERY_TOKEN = "ja"  # a language in which the tokenizer takes every token for a word
 _FIRST_SPACELESS = "\u0e00"  # Thai; the scripts that come before it in Unicode have spaces
 
 
@@ -138,12 +139,18 @@ def _units(tokenizer: WhisperTokenizer, ids: Sequence[int], language: str | None
 
     Punctuation between words goes with the one before it, or with the one after it if it opens something.
     """
+    written: list[_Unit] = []
+    for text, own in tokenizer.split_words(ids, _EVERY_TOKEN):
+        unit = _Unit(text, own, [_is_said(text)] * len(own))
+        before = written[-1].text if written else ""
+        is_new = text[0].isspace() or (language in SPACELESS and not _is_within(before[-1:], text[0]))
+        if not written or (is_new and before.strip()):
+            written.append(unit)
+        else:
+            written[-1].extend(unit)
     units: list[_Unit] = []
-    for text, own in tokenizer.split_words(ids, language):
-        unit = _Unit(text, own, [_is_said(tokenizer.decode([index])) for index in own])
-        before = units[-1].text[-1] if units else " "
-        is_new = text[0].isspace() or (language in SPACELESS and not _is_within(before, text[0]))
-        if units and (not is_new or not any(units[-1].said) or (not any(unit.said) and not _opens(text))):
+    for unit in written:
+        if units and (not any(units[-1].said) or not (any(unit.said) or _opens(unit.text))):
             units[-1].extend(unit)
         else:
             units.append(unit)
