@@ -4,12 +4,12 @@ from typing import Any
 
 from s2s.version import __version__
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "load_translator"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":  # torch is imported with the first model, not with the package
-        from s2s.api import load
+    if name in __all__:  # torch is imported with the first model, not with the package
+        from s2s import api
 
-        return load
+        return getattr(api, name)
     raise AttributeError(f"module 's2s' has no attribute '{name}'")

@@ -8,13 +8,15 @@ import torch
 
 from s2s.decoding.config import DecodingConfig
 from s2s.errors import UserError
-from s2s.models.bundle import Bundle, load_bundle
+from s2s.models.bundle import Bundle, load_bundle, read_config
 from s2s.models.hybrid import HybridModel
 from s2s.models.whisper import Whisper
+from s2s.nn.quantise import set_dtype
 from s2s.pretrained.names import find_model
 from s2s.transcription.hybrid import HybridTranscriber
 from s2s.transcription.transcriber import Transcriber
 from s2s.transcription.whisper import WhisperTranscriber
+from s2s.translation import Translator, load_translation_model
 
 
 def load(
@@ -35,8 +37,28 @@ def load(
         return WhisperTranscriber(bundle, decoding, dtype=dtype)
     if not isinstance(bundle.model, HybridModel):
         raise UserError(f"{model}: its model, {type(bundle.model).__name__}, does not transcribe audio")
+    if dtype not in ("float32", "int8"):
+        raise UserError(f"dtype={dtype}: a hybrid CTC/attention model takes float32 or int8")
     others = {other: load_bundle(other, device) for other in decoding.ensemble} if decoding else {}
+    for each in (bundle, *others.values()):
+        set_dtype(each.model, dtype)
     return HybridTranscriber(bundle, decoding, others)
+
+
+def load_translator(
+    model: str | os.PathLike[str],
+    decoding: DecodingConfig | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+) -> Translator:
+    """A translator from a bundle, a folder of Marian's or BART's weights, or a repository of the hub; as `load`."""
+    return Translator(load_translation_model(model, device, dtype), decoding)
+
+
+def default_decoding(bundle: str | os.PathLike[str]) -> str:
+    """The decoding, of those in conf/decoding, with which `load` has a bundle search when it is given none."""
+    target = read_config(bundle)["model"].get("_target_")
+    return "whisper" if target == f"{Whisper.__module__}.{Whisper.__qualname__}" else "joint"
 
 
 def load_hybrid(

@@ -17,8 +17,10 @@ from s2s.decoding.search_all import search_all
 from s2s.errors import UserError
 from s2s.models.bundle import CONFIG
 from s2s.models.memory import Memory
-from s2s.models.translation_bundle import TranslationBundle, load_translation_bundle
-from s2s.pretrained.seq2seq import find_checkpoint, read_seq2seq
+from s2s.models.translation_bundle import TranslationBundle, is_translation_bundle, load_translation_bundle
+from s2s.nn.quantise import set_dtype
+from s2s.pretrained import checkpoints
+from s2s.pretrained.seq2seq import FAMILIES, find_checkpoint, read_seq2seq
 
 MODE = "translation"
 LOOK_AHEAD = 8
@@ -28,7 +30,7 @@ LOOK_AHEAD = 8
 class Translation:
     """The translation of `source` with its score (natural log); the rest of the n best as `alternatives`.
 
-    An empty source has an empty translation, with the score 0.
+    A source that holds nothing to read has an empty translation, with the score 0.
     """
 
     text: str
@@ -68,7 +70,7 @@ class Translator:
             bundle.tokenizer.encode_source("", target_language)
 
     def encode(self, text: str) -> list[int]:
-        """What the encoder reads for a text; none for one of white space alone.
+        """What the encoder reads for a text; none for one that holds nothing to read, such as white space alone.
 
         Raises UserError for one that is too long for the model, and for one without a language where there is a choice.
         """
@@ -154,16 +156,26 @@ def decoding_of(settings: Mapping[str, Any], mode: str = MODE) -> DecodingConfig
     return replace(chosen, **kept)
 
 
+def is_translation_model(model: str | os.PathLike[str]) -> bool:
+    """Whether a folder is one that `load_translation_model` takes, by its config; False for names and other models."""
+    folder = Path(model)
+    if (folder / CONFIG).is_file():
+        return is_translation_bundle(folder)
+    config = folder / checkpoints.CONFIG
+    return config.is_file() and checkpoints.read_json(config).get("model_type") in FAMILIES
+
+
 def load_translation_model(
-    model: str | os.PathLike[str], device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    model: str | os.PathLike[str], device: str | torch.device = "cpu", dtype: str = "float32"
 ) -> TranslationBundle:
     """The translation model that `model` names, in evaluation mode: a bundle, or what `find_checkpoint` takes.
 
-    Weights that transformers wrote are read as they are; nothing is written. Raises UserError for what is none of
-    these, or is broken.
+    Weights that transformers wrote are read as they are; nothing is written. `dtype` is as in `set_dtype`. Raises
+    UserError for what is none of these, or is broken, and for a dtype that cannot be had.
     """
     if (Path(model) / CONFIG).is_file():
-        return load_translation_bundle(model, device, dtype)
-    found = read_seq2seq(find_checkpoint(os.fspath(model)))
-    found.model.to(device, dtype)
+        found = load_translation_bundle(model)
+    else:
+        found = read_seq2seq(find_checkpoint(os.fspath(model)))
+    set_dtype(found.model.to(device), dtype)
     return found

@@ -20,6 +20,16 @@ BART_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("e", "e"), ("Ġ", "s"), ("Ġs", "ee")]
 _VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 BYTES = [chr(byte) for byte in _VISIBLE] + [chr(256 + i) for i in range(256 - len(_VISIBLE))]
+_SHAPE: dict[str, Any] = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 20,
+    "max_position_embeddings": 64,
+}
 
 
 def spm_model(lines: list[str], vocab_size: int = 40) -> bytes:
@@ -96,31 +106,27 @@ def random_bart(vocab_size: int, seed: int = 0, **settings: Any) -> Any:
     return _randomised(transformers.BartForConditionalGeneration(config), seed)
 
 
-_SHAPE: dict[str, Any] = {
-    "d_model": 16,
-    "encoder_layers": 2,
-    "decoder_layers": 3,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 24,
-    "decoder_ffn_dim": 20,
-    "max_position_embeddings": 64,
-}
-
-
 def _randomised(model: Any, seed: int) -> Any:
-    """Weights whose texts end, and vary where no two tokens may follow each other twice."""
     torch.manual_seed(seed)
+    _randomise(model)
+    model.final_logits_bias = _out_bias(model.final_logits_bias, model.config.eos_token_id)
+    return model.eval()
+
+
+def _randomise(model: torch.nn.Module) -> None:
+    """Weights whose texts end, and vary where no two tokens may follow each other twice."""
     for name, parameter in model.named_parameters():
         if "norm" in name and name.endswith("weight"):
             torch.nn.init.normal_(parameter, mean=1.0, std=0.3)
         elif parameter.requires_grad:  # Marian's positions are fixed
-            is_small = parameter.dim() == 1 or "shared" in name or "embed_tokens" in name
+            is_small = parameter.dim() == 1 or any(part in name for part in ("shared", "embed_tokens", "embedding"))
             torch.nn.init.normal_(parameter, std=0.2 if is_small else 1.0)
-    bias = 0.2 * torch.randn_like(model.final_logits_bias)
-    bias[0, model.config.eos_token_id] = 0.4 + 0.3 * math.log(bias.size(1))
-    model.final_logits_bias = bias
-    return model.eval()
+
+
+def _out_bias(like: torch.Tensor, eos_id: int) -> torch.Tensor:
+    bias = 0.2 * torch.randn_like(like)
+    bias[..., eos_id] = 0.4 + 0.3 * math.log(like.numel())
+    return bias
 
 
 def write(model: Any, folder: Path, **settings: Any) -> Path:
@@ -129,3 +135,35 @@ def write(model: Any, folder: Path, **settings: Any) -> Path:
         setattr(model.generation_config, key, value)
     model.save_pretrained(folder)
     return folder
+
+
+def toy_translation_bundle(folder: Path, languages: tuple[str, ...] = (), seed: int = 6, **decoding: Any) -> Any:
+    """A whole Marian of our own, untrained, whose texts end; its tokenizer's files are written to `folder`."""
+    from s2s.models.build import build
+    from s2s.models.translation_bundle import TranslationBundle
+    from s2s.tokenizers.marian import MarianTokenizer
+
+    write_marian_tokenizer(folder, languages=languages)
+    tokenizer = MarianTokenizer.from_huggingface(folder)
+    size = tokenizer.vocab_size
+    small = {"model_dim": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 16, "max_positions": 40}
+    front = {"_target_": "s2s.nn.embedding.TokenFront", "vocab_size": size, "model_dim": 16}
+    config = {
+        "_target_": "s2s.models.encoder_decoder.EncoderDecoder",
+        "vocab_size": size,
+        "encoder": {"_target_": "s2s.models.transformer_encoder.TransformerEncoder", "front": front, **small},
+        "decoder": {
+            "_target_": "s2s.models.transformer_decoder.TransformerDecoder",
+            "vocab_size": size,
+            "memory_dim": 16,
+            "tie_output": True,
+            **small,
+        },
+        "bos_id": tokenizer.bos_id,
+        "eos_id": tokenizer.eos_id,
+    }
+    torch.manual_seed(seed)
+    model: Any = build(config)
+    _randomise(model)
+    model.decoder.out_bias.data = _out_bias(model.decoder.out_bias.data, tokenizer.eos_id)
+    return TranslationBundle(model.eval(), tokenizer, config, {"no_repeat_ngram": 2, **decoding})

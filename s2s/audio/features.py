@@ -32,14 +32,17 @@ def build_features(config: Mapping[str, Any], where: str = "features") -> Featur
     """
     options = dict(config)
     kind = options.pop("kind", "fbank")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"{where}.kind: '{kind}', expected {' or '.join(KINDS)}.{nearest(str(kind), KINDS)}")
     module, config_class = KINDS[kind]
     known = config_class.__dataclass_fields__
-    for key in options:
+    for key, value in options.items():
         if key not in known:
-            raise UserError(f"{where}.{key}: no such key.{nearest(key, known)}")
+            raise UserError(f"{where}.{key}: no such key.{nearest(str(key), known)}")
+        expected = type(known[key].default)
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise UserError(f"{where}.{key}: expected {expected.__name__}, got {value!r}")
     try:
         return module(config_class(**options)).eval()  # type: ignore[arg-type]
-    except TypeError as error:
-        raise UserError(f"{where}: a value is of the wrong kind ({error}); restore the file") from error
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{where}: expected finite numbers ({error}); restore the file") from error

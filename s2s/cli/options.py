@@ -1,11 +1,18 @@
-"""Options that several commands have, and the check of one."""
+"""Options that several commands have, and what checks them."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from s2s.errors import UserError
+
+WRONG_USAGE = 2  # the exit code of typer's own messages too
 
 ConfigDir = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder of your own configs; they may start from any of s2s's.")
@@ -17,16 +24,28 @@ Skip = Annotated[
 ]
 NumWorkers = Annotated[int, typer.Option(min=0, help="Processes that read audio; 0 reads in the main one.")]
 Device = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, ...")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads on a CPU; default: as torch chooses.")]
+Dtype = Annotated[
+    str, typer.Option(help="Numbers to calculate with: float32, bfloat16, float16; int8: 8-bit weights on a CPU.")
+]
 
 
 def check_device(device: str) -> str:
     """`device` itself; UserError where torch does not know it or the machine lacks it."""
     import torch
 
-    from s2s.errors import UserError
-
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
     return device
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Let a UserError about an option end the command, in one line, with the exit code of wrong usage."""
+    try:
+        yield
+    except UserError as error:
+        print(f"s2s: error: {error}", file=sys.stderr)
+        raise typer.Exit(WRONG_USAGE) from error

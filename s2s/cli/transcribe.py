@@ -1,43 +1,313 @@
-"""`s2s transcribe`: text of audio files."""
+"""`s2s transcribe`: text of recordings, printed or in files."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s2s.cli.options import Device, Model, check_device
+from s2s.cli.inputs import Input, collect
+from s2s.cli.options import Device, Dtype, Threads, check_device, usage
+from s2s.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from s2s.audio.pipe import RawFormat
+    from s2s.cli.outputs import Output
+    from s2s.decoding.config import DecodingConfig
+    from s2s.transcription.recording import Recording
+    from s2s.transcription.transcript import Transcript
 
 
 def transcribe(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Audio: wav, flac, ogg, opus or mp3, any rate.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE|FOLDER|-",
+            help="Recordings: wav, flac, ogg, opus, mp3, any other kind where ffmpeg is installed; of a folder, all "
+            "in it and below; `-`: a WAV on standard input.",
+        ),
     ],
-    model: Model,
-    decoding: Annotated[str, typer.Option(metavar="NAME", help="joint, greedy, ctc_greedy, ...")] = "joint",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Name (whisper-tiny.en, whisper-base, whisper-large-v3, ...), bundle, folder or file of Whisper's "
+            "weights, or repository of the Hugging Face hub (owner/name).",
+        ),
+    ] = "whisper-base",
+    task: Annotated[str, typer.Option(metavar="TASK", help="transcribe, or translate into English.")] = "transcribe",
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="LANGUAGE", help="What is spoken: de or German; default: it is detected."),
+    ] = None,
+    initial_prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What the model is told came before: names, spelling, style."),
+    ] = None,
+    bias_phrases: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Phrases to favour, one a line, optionally a tab and its boost."),
+    ] = None,
+    decoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="joint, greedy, beam, ctc_greedy, ...; default: whisper for Whisper, joint for a hybrid "
+            "CTC/attention model.",
+        ),
+    ] = None,
     beam_size: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept in a beam search.")] = None,
+    sequential: Annotated[
+        bool,
+        typer.Option(
+            "--sequential",
+            help="Hear a long recording window after window, each told the text before it; default: cut it at "
+            "silences and hear the windows side by side, which is faster.",
+        ),
+    ] = False,
+    word_timestamps: Annotated[
+        bool, typer.Option("--word-timestamps", help="Words with their times; the format ctm has them always.")
+    ] = False,
+    output_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="txt (the default), srt, vtt, tsv, json, ctm, stm or all; for several: commas, or repeat it.",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for a file each; default: the current one, but txt alone is printed."),
+    ] = None,
+    channel: Annotated[int | None, typer.Option(min=1, help="Channel to hear; default: the mean of all.")] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODING[:RATE[:CHANNELS]]",
+            help="Standard input has no header: s16le:16000:1, mulaw:8000, ...",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Windows searched at once; default: 16, as the decoding has it.")
+    ] = None,
+    threads: Threads = None,
     device: Device = "cpu",
+    dtype: Dtype = "float32",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write only errors to standard error.")] = False,
 ) -> None:
-    """Print the text of each file: alone for one file, after the file's name for several.
+    """Write down what is said in recordings of any number and length.
 
-    A file that cannot be read is named on standard error and the others go on; the exit code is then 1.
+    What is printed is a line for each segment, "[00:00.000 --> 00:04.320] text", after the name of its file and a tab
+    where there are several. A hybrid CTC/attention model knows of no sentences: its recordings up to 30 s are one line
+    without times. Files are written whole or not at all, and named on standard error.
+
+    A recording that cannot be transcribed is named on standard error and the others go on; the exit code is then 1. It
+    is 2 for options that make no sense, and 130 after Ctrl-C.
     """
-    from s2s.api import load
-    from s2s.decoding.config import load_decoding_config
-    from s2s.errors import UserError
+    from s2s.cli.outputs import output_paths
+    from s2s.transcription.formats import NEEDS_WORDS
+    from s2s.transcription.request import Request
 
-    overrides = [f"decoding={decoding}"] + ([f"decoding.beam_size={beam_size}"] if beam_size else [])
-    transcriber = load(model, load_decoding_config(overrides), check_device(device))
+    with usage():
+        formats = _formats(output_format or ["txt"])
+        needs_words = not NEEDS_WORDS.isdisjoint(formats)
+        request = Request(language, task, initial_prompt, word_timestamps or needs_words, sequential)
+        _check_decoding(decoding)
+        raw_format = _raw_format(raw, files)
+        inputs = collect(files)
+        outputs = output_paths(inputs, output_dir, formats)
+        _check_can_write(outputs.values())
+
+    import torch
+
+    from s2s.api import load
+    from s2s.pretrained.names import find_model
+    from s2s.transcription.hybrid import HybridTranscriber
+
+    if threads:
+        torch.set_num_threads(threads)
+    check_device(device)
+    bundle = find_model(model)
+    phrases = None if bias_phrases is None else str(bias_phrases)
+    config = _decoding(bundle, decoding, beam_size=beam_size, batch_size=batch_size, phrases=phrases)
+    transcriber = load(bundle, config, device, dtype)
+    recordings = (_recording(each, raw_format, channel) for each in inputs)
     failed = False
-    for file in files:
-        try:
-            text = next(transcriber.transcribe(file)).text
-        except UserError as error:
-            print(f"s2s: error: {error}", file=sys.stderr)
-            failed = True
-        else:
-            print(text if len(files) == 1 else f"{file}\t{text}", flush=True)
+    with _Bar(inputs, quiet) as bar:
+        for each, result in zip(inputs, transcriber.results(recordings, request, bar.advance), strict=True):
+            with bar.aside():
+                try:
+                    if isinstance(result, UserError):
+                        raise result
+                    timed = result.seconds > transcriber.max_window or not isinstance(transcriber, HybridTranscriber)
+                    _hand_over(result, outputs[each], f"{each}\t" if len(inputs) > 1 else "", timed)
+                except UserError as error:
+                    print(f"s2s: error: {error}", file=sys.stderr)
+                    failed = True
+                    continue
+                if not quiet:
+                    _note(each, result, outputs[each])
     if failed:
         raise typer.Exit(1)
+
+
+def _formats(choices: Sequence[str]) -> list[str]:
+    """The formats that are asked for, each once."""
+    from s2s.transcription.formats import formats_named
+
+    try:
+        named = [formats_named(name.strip()) for choice in choices for name in choice.split(",")]
+    except UserError as error:
+        raise UserError(f"--output-format: {error}") from error
+    return list(dict.fromkeys(kind for kinds in named for kind in kinds))
+
+
+def _check_decoding(name: str | None) -> None:
+    from s2s.conf import HERE
+
+    names = sorted(path.stem for path in HERE.glob("decoding/*.yaml"))
+    if name is not None and name not in names:
+        raise UserError(f"--decoding {name}: expected one of {', '.join(names)}.{nearest(name, names)}")
+
+
+def _raw_format(raw: str | None, files: Sequence[Path]) -> RawFormat | None:
+    """How standard input is to be read, where it has no header; UserError where nothing can come from there."""
+    from s2s.audio.pipe import parse_raw_format
+
+    if Path("-") not in files:
+        if raw:
+            raise UserError(f"--raw {raw}: is for standard input; give `-` as the file")
+    elif sys.stdin is None or sys.stdin.isatty():
+        raise UserError("-: standard input is a terminal; pipe audio into it (... | s2s transcribe -), or name a file")
+    return parse_raw_format(raw) if raw else None
+
+
+def _check_can_write(outputs: Iterable[Output]) -> None:
+    """Raise UserError where the folder of an output cannot be made or written to."""
+    for folder in dict.fromkeys(path.parent for output in outputs for path in output.paths.values()):
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            problem = "no permission to write there" if there.is_dir() else "is a file, expected a folder"
+            raise UserError(f"--output-dir: {there}: {problem}; name another folder")
+
+
+def _decoding(bundle: Path, name: str | None, **options: Any) -> DecodingConfig | None:
+    """The decoding of that name, else the model's own, with the options that are given; None: nothing is asked for."""
+    from dataclasses import replace
+
+    from s2s.api import default_decoding
+    from s2s.decoding.config import load_decoding_config
+
+    given = {key: value for key, value in options.items() if value is not None}
+    if name is None and not given:
+        return None
+    return replace(load_decoding_config([f"decoding={name or default_decoding(bundle)}"]), **given)
+
+
+def _recording(each: Input, raw: RawFormat | None, channel: int | None) -> Recording:
+    from s2s.audio.pipe import read_stdin
+    from s2s.audio.read import read_blocks
+    from s2s.transcription.recording import Recording
+
+    def blocks(rate: int) -> Iterator[Tensor]:
+        try:
+            if each.path is None:
+                yield from read_stdin(sys.stdin.buffer, rate, raw, channel=channel)
+            else:
+                yield from read_blocks(each.path, rate, channel=channel)
+        except OSError as error:
+            raise UserError(f"{each}: cannot be read: {error.strerror or error}") from error
+        except UnicodeEncodeError as error:  # by libsndfile's binding
+            raise UserError(f"{each}: the file's name is not UTF-8; rename it") from error
+
+    return Recording(str(each), blocks)
+
+
+def _hand_over(transcript: Transcript, output: Output, prefix: str, timed: bool) -> None:
+    """Write a transcript to its files, or print it where it has none: at least a line, each begun with `prefix`."""
+    from s2s.cli.outputs import write
+    from s2s.transcription.subtitles import one_line, segments_of
+
+    if output.paths:
+        write(transcript, output)
+        return
+    lines = [
+        (f"[{_clock(segment.start)} --> {_clock(segment.end)}] " if timed else "") + one_line(segment.text)
+        for segment in segments_of(transcript)
+    ]
+    printed = "".join(f"{prefix}{line}\n" for line in lines or [""])
+    sys.stdout.buffer.write(printed.encode("utf-8", "surrogateescape"))  # as the file's name is on disk
+    sys.stdout.buffer.flush()
+
+
+def _note(each: Input, transcript: Transcript, output: Output) -> None:
+    if not transcript.text:
+        print(f"s2s: {each}: no speech found", file=sys.stderr)
+    for path in output.paths.values():
+        print(path, file=sys.stderr)
+
+
+def _clock(seconds: float) -> str:
+    """Minutes, seconds and milliseconds, from an hour on with the hours: 00:04.320, 01:00:04.320."""
+    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
+    hours = f"{minutes // 60:02}:" if minutes >= 60 else ""
+    return f"{hours}{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
+
+
+class _Bar:
+    """A bar of seconds of audio on the terminal; while there is something to write, it is taken away."""
+
+    def __init__(self, inputs: Sequence[Input], quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        shown = console.is_interactive and not quiet
+        self._progress = Progress(
+            *(BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not shown,
+        )
+        self._total = _seconds(inputs) if shown else None
+        self._task = self._progress.add_task("", total=self._total)
+        self.advance(0.0)
+
+    def advance(self, seconds: float) -> None:
+        self._progress.advance(self._task, seconds)
+        heard, total = self._progress.tasks[0].completed, self._total
+        of = "" if total is None else f" of {timedelta(seconds=round(total))}"
+        self._progress.update(self._task, description=f"{timedelta(seconds=round(heard))}{of}")
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self._progress.stop()
+        yield
+        self._progress.start()
+
+
+def _seconds(inputs: Sequence[Input]) -> float | None:
+    """How long the recordings are, as their headers say; None where one has to be decoded to tell."""
+    import soundfile
+
+    try:
+        return sum(soundfile.info(each.path).duration for each in inputs if each.path is None or each.path.exists())
+    except (soundfile.SoundFileError, TypeError, UnicodeEncodeError):  # for ffmpeg, headerless, or standard input
+        return None

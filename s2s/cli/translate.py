@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from s2s.cli.options import Device, check_device
+from s2s.cli.options import Device, Threads, check_device, usage
 from s2s.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 STDIN = Path("-")
 LONGEST_LINE = 1 << 16  # bytes; no model takes so many tokens
-DTYPES = ("float32", "float64")
 _ONE_LINE = str.maketrans("\t\r\n", "   ")
 
 Job = tuple[Path | None, list[Path]]
@@ -37,7 +36,7 @@ def translate(
     ],
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE...]", help="UTF-8 text, one sentence a line; `-`, the default: standard input."),
+        typer.Argument(metavar="FILE|-", help="UTF-8 text, one sentence a line; `-`, the default: standard input."),
     ] = None,
     target_language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Language to write, of a model with several (>>CODE<<).")
@@ -56,15 +55,17 @@ def translate(
         int | None, typer.Option(min=1, help="Write so many for each line: its number, score, text; tabs between.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Source tokens encoded at once, padding counted.")] = 1000,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU; default: as torch chooses.")] = None,
+    threads: Threads = None,
     device: Device = "cpu",
-    dtype: Annotated[str, typer.Option(help="Numbers to calculate with: float32 or float64.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="Numbers to calculate with: float32, bfloat16, float16; int8: 8-bit weights on a CPU.")
+    ] = "float32",
 ) -> None:
     """Translate text, a line for a line, in order; empty lines stay empty.
 
     Lines are read some way ahead, so that those of one length are translated together; typed ones are not. A line that
     cannot be translated (too long, not UTF-8) is named on standard error and gives an empty one, a file that cannot be
-    read is named and passed over; the rest go on, and the exit code is then 1.
+    read is named and passed over; the rest go on, and the exit code is then 1. It is 2 for options that make no sense.
     """
     from dataclasses import replace
 
@@ -72,16 +73,15 @@ def translate(
 
     from s2s.translation import LOOK_AHEAD, Translator, decoding_of, load_translation_model
 
-    if dtype not in DTYPES:
-        raise UserError(f"--dtype {dtype}: expected {' or '.join(DTYPES)}")
     files = files or [STDIN]
     problems = Problems()
-    jobs = _jobs(files, output, output_dir, problems)
+    with usage():
+        jobs = _jobs(files, output, output_dir, problems)
     if not jobs:
         raise typer.Exit(1)
     if threads:
         torch.set_num_threads(threads)
-    bundle = load_translation_model(model, check_device(device), getattr(torch, dtype))
+    bundle = load_translation_model(model, check_device(device), dtype)
     config = replace(decoding_of(bundle.decoding, decoding), nbest=nbest or 1)
     if beam_size:
         config = replace(config, beam_size=beam_size)

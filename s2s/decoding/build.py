@@ -178,8 +178,8 @@ def _max_length(config: DecodingConfig, model: AnyModel) -> int | None:
     positions = getattr(model.decoder, "max_positions", None)
     if positions is None:
         return config.max_length
-    # Half of Whisper's positions are for the prompt.
-    most = positions // 2 if isinstance(model, Whisper) else positions - 1
+    # Half of Whisper's positions are for the prompt, which is at most 223 tokens of text before and 5 others.
+    most = max(1, positions // 2 - 4) if isinstance(model, Whisper) else positions - 1
     return most if config.max_length is None else min(most, config.max_length)
 
 
@@ -191,6 +191,8 @@ def _fusion(
     if lm is not None:
         scorers["lm"] = DecoderScorer(lm), config.lm_weight
     if config.ngram:
+        if tokenizer.unk_id < 0:
+            raise UserError(f"decoding.ngram={config.ngram}: needs a tokenizer with an unknown piece; leave it out")
         scorers["ngram"] = load_ngram(config.ngram, tokenizer), config.ngram_weight
     if config.phrases:
         phrases = read_phrases(config.phrases, tokenizer, config.phrase_boost)

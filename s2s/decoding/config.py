@@ -137,6 +137,7 @@ ONLY_WITH = {
     "mbr_temperature": "mbr",
     "reverse_weight": "rescore",
     "diversity": "groups",
+    "patience": "end_detection",
 }
 
 

@@ -44,7 +44,8 @@ class TranslationTokenizer(Tokenizer, Protocol):
     def encode_source(self, text: str, language: str | None = None) -> list[int]:
         """What the encoder reads for `text`, to be written in `language`: its ids, and those that mark its ends.
 
-        Raises UserError for a language that the model lacks, and for none where it has several.
+        It may be none for a text that holds nothing to read. Raises UserError for a language that the model lacks, and
+        for none where it has several.
         """
         ...
 

@@ -18,17 +18,16 @@ from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.translation_bundle import TranslationBundle
 from s2s.pretrained.checkpoints import (
     CONFIG,
-    GENERATION_CONFIG,
     HUB_ID,
     HUGGINGFACE_NAMES,
     INDEX,
     WEIGHTS,
     from_hub,
-    read_json,
     read_pt,
     read_safetensors,
     rename,
 )
+from s2s.pretrained.settings import Settings
 from s2s.tokenizers.bart import BartTokenizer
 from s2s.tokenizers.marian import MarianTokenizer
 from s2s.version import __version__
@@ -77,22 +76,19 @@ def read_seq2seq(folder: Path, kind: str | None = None) -> TranslationBundle:
     Weights keep their types. Raises UserError for what is missing, broken, of another kind than `kind` ("marian",
     "bart"; default: both are taken), not supported, or does not fit together.
     """
-    path = folder / CONFIG
-    says = read_json(path)
+    says = Settings(folder)
     model_type = str(says.get("model_type"))
     wanted = FAMILIES if kind is None else (kind,)
     if model_type not in wanted:
-        raise UserError(f"{path}: model_type: '{model_type}', expected {' or '.join(map(repr, wanted))}")
+        raise UserError(f"{says.place('model_type')}: '{model_type}', expected {' or '.join(map(repr, wanted))}")
     family = FAMILIES[model_type]
     for key, expected in family.fixed.items():
         if says.get(key, expected) != expected:
             raise UserError(
-                f"{path}: {key}: {says[key]!r}, expected {expected!r}, the only kind of {model_type} that is supported"
+                f"{says.place(key)}: {says.get(key)!r}, expected {expected!r}, the only {model_type} that is supported"
             )
-    if (folder / GENERATION_CONFIG).is_file():
-        says.update(read_json(folder / GENERATION_CONFIG))
-    weights = _weights(folder, path, says, family)
-    config = _config(path, says, family, tied="decoder.out.weight" not in weights)
+    weights = _weights(folder, says, family)
+    config = _config(says, family, tied="decoder.out.weight" not in weights)
     prompt = config["decoder"].get("prompt", [])
     if prompt:  # one decoder within another
         weights = rename(weights, ((r"^decoder\.", "decoder.decoder."),))
@@ -101,12 +97,17 @@ def read_seq2seq(folder: Path, kind: str | None = None) -> TranslationBundle:
         raise UserError(
             f"{folder}: the tokenizer has more pieces than the vocab_size in {CONFIG}; give the model's own"
         )
+    if tokenizer.eos_id != config["eos_id"]:
+        raise UserError(
+            f"{says.place('eos_token_id')}: {config['eos_id']}, but </s> of the tokenizer is {tokenizer.eos_id}; give "
+            "the model's own"
+        )
     with torch.device("meta"):  # nothing is allocated: the weights take its place
-        model = build(config, str(path))
+        model = build(config, str(folder / CONFIG))
     assert isinstance(model, EncoderDecoder)
     _check_fit(folder, weights, model.state_dict())
     model.load_state_dict(weights, assign=True)
-    return TranslationBundle(model.eval(), tokenizer, config, _decoding(path, says, len(prompt) + 1))
+    return TranslationBundle(model.eval(), tokenizer, config, _decoding(says, len(prompt) + 1))
 
 
 def find_checkpoint(model: str) -> Path:
@@ -146,29 +147,27 @@ def import_seq2seq(source: str, folder: Path, name: str, kind: str) -> None:
     (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _config(path: Path, says: Mapping[str, Any], family: Family, tied: bool) -> dict[str, Any]:
+def _config(says: Settings, family: Family, tied: bool) -> dict[str, Any]:
     """The config of our model, of what transformers says of theirs."""
-    vocab_size, model_dim = _whole(path, says, "vocab_size"), _whole(path, says, "d_model")
-    target_size = vocab_size if says.get("share_encoder_decoder_embeddings", True) else None
-    target_size = target_size or (
-        _whole(path, says, "decoder_vocab_size") if says.get("decoder_vocab_size") else vocab_size
-    )
+    vocab_size, model_dim = says.whole("vocab_size"), says.whole("d_model")
+    is_shared = says.get("share_encoder_decoder_embeddings", True) or says.get("decoder_vocab_size") is None
+    target_size = vocab_size if is_shared else says.whole("decoder_vocab_size")
     activation = says.get("activation_function")
     if activation not in ACTIVATIONS:
-        raise UserError(f"{path}: activation_function: {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        raise UserError(f"{says.place('activation_function')}: {activation!r}, expected {', '.join(ACTIVATIONS)}")
     scale = bool(says.get("scale_embedding", False))
     sides: dict[str, dict[str, Any]] = {}
     for side in ("encoder", "decoder"):
         sides[side] = {
             "model_dim": model_dim,
-            "num_layers": _whole(path, says, f"{side}_layers"),
-            "num_heads": _whole(path, says, f"{side}_attention_heads"),
-            "feed_forward_dim": _whole(path, says, f"{side}_ffn_dim"),
+            "num_layers": says.whole(f"{side}_layers"),
+            "num_heads": says.whole(f"{side}_attention_heads"),
+            "feed_forward_dim": says.whole(f"{side}_ffn_dim"),
             "dropout": 0.0,
             "activation": ACTIVATIONS[activation],
             "pre_norm": False,
             "final_norm": False,
-            "max_positions": _whole(path, says, "max_position_embeddings"),
+            "max_positions": says.whole("max_position_embeddings"),
             "norm_embedding": family.norm_embedding,
         }
     decoder = {
@@ -179,9 +178,9 @@ def _config(path: Path, says: Mapping[str, Any], family: Family, tied: bool) -> 
         "scale_embedding": scale,
         "tie_output": tied,
     }
-    bos_id = _token(path, says, "decoder_start_token_id", target_size)
+    bos_id = says.token("decoder_start_token_id", target_size)
     if says.get("forced_bos_token_id") is not None:
-        prompt, bos_id = [bos_id], _token(path, says, "forced_bos_token_id", target_size)
+        prompt, bos_id = [bos_id], says.token("forced_bos_token_id", target_size)
         decoder = {"_target_": "s2s.models.prompted_decoder.PromptedDecoder", "decoder": decoder, "prompt": prompt}
     front = {
         "_target_": "s2s.nn.embedding.TokenFront",
@@ -199,11 +198,11 @@ def _config(path: Path, says: Mapping[str, Any], family: Family, tied: bool) -> 
         },
         "decoder": decoder,
         "bos_id": bos_id,
-        "eos_id": _token(path, says, "eos_token_id", target_size),
+        "eos_id": says.token("eos_token_id", target_size),
     }
 
 
-def _weights(folder: Path, path: Path, says: Mapping[str, Any], family: Family) -> dict[str, Tensor]:
+def _weights(folder: Path, says: Settings, family: Family) -> dict[str, Tensor]:
     """The tensors under our names; what transformers keeps once, or computes, is there."""
     old = folder / OLD_WEIGHTS
     is_old = old.is_file() and not any((folder / name).is_file() for name in (WEIGHTS, INDEX))
@@ -227,7 +226,7 @@ def _weights(folder: Path, path: Path, says: Mapping[str, Any], family: Family) 
         if name in tensors:
             tensors[name] = tensors[name][family.unused_positions :].clone()
         elif not family.unused_positions:
-            tensors[name] = sinusoids(_whole(path, says, "max_position_embeddings"), _whole(path, says, "d_model"))
+            tensors[name] = sinusoids(says.whole("max_position_embeddings"), says.whole("d_model"))
     return tensors
 
 
@@ -245,7 +244,7 @@ def _check_fit(folder: Path, weights: Mapping[str, Tensor], expected: Mapping[st
         raise UserError(f"{folder}: '{wrong[0]}' (of {len(wrong)} tensors) of the weights does not fit {CONFIG}")
 
 
-def _decoding(path: Path, says: Mapping[str, Any], num_begin: int) -> dict[str, Any]:
+def _decoding(says: Settings, num_begin: int) -> dict[str, Any]:
     """How transformers would search; its lengths count eos, and the `num_begin` tokens that a text begins with."""
     found: dict[str, Any] = {}
     for theirs, ours, least, less in (
@@ -255,24 +254,10 @@ def _decoding(path: Path, says: Mapping[str, Any], num_begin: int) -> dict[str, 
         ("max_length", "max_length", 1, num_begin + 1),
     ):
         if says.get(theirs) is not None:
-            found[ours] = max(least, _whole(path, says, theirs, 0) - less)
+            found[ours] = max(least, says.whole(theirs, 0) - less)
     penalty = says.get("length_penalty")
     if penalty is not None:
         if not isinstance(penalty, int | float) or penalty < 0:
-            raise UserError(f"{path}: length_penalty: {penalty!r}, expected a number, 0 or more")
+            raise UserError(f"{says.place('length_penalty')}: {penalty!r}, expected a number, 0 or more")
         found["length_power"] = float(penalty)
     return found
-
-
-def _whole(path: Path, says: Mapping[str, Any], key: str, least: int = 1) -> int:
-    value = says.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{path}: {key}: {value!r}, expected a whole number, {least} or more")
-    return value
-
-
-def _token(path: Path, says: Mapping[str, Any], key: str, vocab_size: int) -> int:
-    index = _whole(path, says, key, 0)
-    if index >= vocab_size:
-        raise UserError(f"{path}: {key}: {index}, expected a token below {vocab_size}")
-    return index

@@ -98,17 +98,14 @@ class MarianTokenizer:
     def encode_source(self, text: str, language: str | None = None) -> list[int]:
         """The ids of a text to translate, and </s>; before them the code of the `language` to translate into.
 
-        A code at the begin of the text (>>fra<<) comes before `language`. Raises UserError for a language that the
-        model lacks, and for none where it has several.
+        A code at the begin of the text (>>fra<<) comes before `language`. None for a text without pieces. Raises
+        UserError for a language that the model lacks, and for none where it has several.
         """
         own = _LANGUAGE.match(text) if self.languages else None
         if own:
             language, text = own[1], text[own.end() :]
-        return [
-            *self._language_ids(language),
-            *_encode(self._source, text, self._source_ids),
-            self._source_ids[EOS],
-        ]
+        begin, ids = self._language_ids(language), _encode(self._source, text, self._source_ids)
+        return [*begin, *ids, self._source_ids[EOS]] if ids else []
 
     def _language_ids(self, language: str | None) -> list[int]:
         if language is None and not self.languages:

@@ -20,7 +20,7 @@ from s2s.transcription.transcript import Transcript
 OnSeconds = Callable[[float], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Pending:
     """A recording under way: its windows' transcripts as far as they are known, and what went wrong with it."""
 
@@ -42,7 +42,7 @@ class _Pending:
         return self.error or stitch([part for part in self.parts if part], self.seconds, self.language)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Turn:
     """A window that waits to be heard, and whose it is."""
 
@@ -109,7 +109,7 @@ class Transcriber(ABC):
             pending = _Pending(source.name, request.language)
             queue.append(pending)
             try:
-                for window in self._windows(self._counted(source, pending, on_seconds)):
+                for window in self._windows(source.name, self._counted(source, pending, on_seconds)):
                     turns.append(_Turn(pending, len(pending.parts), window))
                     pending.parts.append(None)
                     if len(turns) >= self.at_once:
@@ -128,13 +128,18 @@ class Transcriber(ABC):
             yield block
             on_seconds(len(block) / self.sampling_rate)
 
-    def _windows(self, blocks: Iterator[Tensor]) -> Iterator[Window]:
+    def _windows(self, name: str, blocks: Iterator[Tensor]) -> Iterator[Window]:
         """A short recording whole, if there may be speech in it; the stretches with speech of a long one."""
         detector = best_detector(self.sampling_rate)
         window, rest = whole(blocks, self.sampling_rate, self.max_window)
         if window is None:
             yield from cut(rest, self.sampling_rate, detector, WindowConfig(max_window=self.max_window))
-        elif self.has_speech(window, detector):
+            return
+        try:
+            is_heard = self.has_speech(window, detector)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        if is_heard:
             yield window
 
     def has_speech(self, window: Window, detector: VoiceActivity) -> bool:

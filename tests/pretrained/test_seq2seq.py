@@ -202,7 +202,7 @@ def compare(which: Any, lengths: list[int], seed: int, folder: Path, beam_size: 
     return len(compared)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(which=MODELS, lengths=LENGTHS, seed=st.integers(0, 99))
 def test_greedy_search_finds_the_text_of_transformers(
     which: Any, lengths: list[int], seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -210,7 +210,7 @@ def test_greedy_search_finds_the_text_of_transformers(
     assume(compare(which, lengths, seed, tmp_path_factory.mktemp("model"), 1, 1.0))
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(which=MODELS, lengths=LENGTHS, seed=st.integers(0, 99), beam_size=st.integers(2, 4))
 def test_beam_search_finds_the_texts_of_transformers_with_their_sums(
     which: Any, lengths: list[int], seed: int, beam_size: int, tmp_path_factory: pytest.TempPathFactory
@@ -218,7 +218,7 @@ def test_beam_search_finds_the_texts_of_transformers_with_their_sums(
     assume(compare(which, lengths, seed, tmp_path_factory.mktemp("model"), beam_size, 0.0))
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     which=MODELS.filter(lambda which: which != (bart, {})),  # theirs count a forced <s>, which we do not score
     lengths=LENGTHS,
@@ -248,9 +248,7 @@ def test_settings_of_the_search_are_read(tmp_path: Path) -> None:
     write(bart(tmp_path), tmp_path, **settings)  # </s> <s> at the begin
     assert read_seq2seq(tmp_path).decoding == expected | {"min_length": 3, "max_length": 47}
     change(tmp_path / "generation_config.json", length_penalty="long")
-    with pytest.raises(
-        UserError, match=r"generation_config\.json|config\.json: length_penalty: 'long', expected a number"
-    ):
+    with pytest.raises(UserError, match=r"generation_config\.json: length_penalty: 'long', expected a number"):
         read_seq2seq(tmp_path)
 
 
@@ -263,11 +261,11 @@ def change(path: Path, **settings: Any) -> None:
     [
         (marian, {"model_type": "t5"}, r"config\.json: model_type: 't5', expected 'marian' or 'bart'"),
         (bart, {"model_type": "mbart"}, r"config\.json: model_type: 'mbart', expected 'marian' or 'bart'"),
-        (marian, {"activation_function": "gelu_new"}, r"activation_function: 'gelu_new', expected one of relu, gelu"),
-        (marian, {"normalize_before": True}, r"normalize_before: True, expected False, the only kind of marian"),
+        (marian, {"activation_function": "gelu_new"}, r"activation_function: 'gelu_new', expected relu, gelu"),
+        (marian, {"normalize_before": True}, r"normalize_before: True, expected False, the only marian"),
         (marian, {"normalize_embedding": True}, r"normalize_embedding: True, expected False"),
         (marian, {"static_position_embeddings": False}, r"static_position_embeddings: False, expected True"),
-        (bart, {"normalize_before": True}, r"normalize_before: True, expected False, the only kind of bart"),
+        (bart, {"normalize_before": True}, r"normalize_before: True, expected False, the only bart"),
         (bart, {"add_final_layer_norm": True}, r"add_final_layer_norm: True, expected False"),
         (bart, {"normalize_embedding": False}, r"normalize_embedding: False, expected True"),
         (marian, {"d_model": None}, r"d_model: None, expected a whole number, 1 or more"),
@@ -283,6 +281,7 @@ def change(path: Path, **settings: Any) -> None:
         ),
         (marian, {"decoder_vocab_size": 9, "share_encoder_decoder_embeddings": False}, r"below 9"),
         (marian, {"eos_token_id": [0, 1]}, r"eos_token_id: \[0, 1\], expected a whole number"),
+        (marian, {"eos_token_id": 1}, r"eos_token_id: 1, but </s> of the tokenizer is 0; give the model's own"),
         (marian, {"decoder_start_token_id": 999}, r"decoder_start_token_id: 999, expected a token below"),
     ],
 )
