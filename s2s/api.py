@@ -39,6 +39,19 @@ def load(
         raise UserError(f"{model}: its model, {type(bundle.model).__name__}, does not transcribe audio")
     if dtype not in ("float32", "int8"):
         raise UserError(f"dtype={dtype}: a hybrid CTC/attention model takes float32 or int8")
+    return _hybrid(bundle, decoding, device, dtype)
+
+
+def load_hybrid(
+    folder: str | os.PathLike[str], decoding: DecodingConfig | None = None, device: str | torch.device = "cpu"
+) -> HybridTranscriber:
+    """As `load`, for what needs the bundle of a hybrid model: data sets of features, forced alignment."""
+    return _hybrid(load_bundle(folder, device), decoding, device, "float32")
+
+
+def _hybrid(
+    bundle: Bundle[HybridModel], decoding: DecodingConfig | None, device: str | torch.device, dtype: str
+) -> HybridTranscriber:
     others = {other: load_bundle(other, device) for other in decoding.ensemble} if decoding else {}
     for each in (bundle, *others.values()):
         set_dtype(each.model, dtype)
@@ -59,13 +72,3 @@ def default_decoding(bundle: str | os.PathLike[str]) -> str:
     """The decoding, of those in conf/decoding, with which `load` has a bundle search when it is given none."""
     target = read_config(bundle)["model"].get("_target_")
     return "whisper" if target == f"{Whisper.__module__}.{Whisper.__qualname__}" else "joint"
-
-
-def load_hybrid(
-    folder: str | os.PathLike[str], decoding: DecodingConfig | None = None, device: str | torch.device = "cpu"
-) -> HybridTranscriber:
-    """As `load`, for what needs a hybrid CTC/attention model: data sets of features, forced alignment."""
-    transcriber = load(folder, decoding, device)
-    if not isinstance(transcriber, HybridTranscriber):
-        raise UserError(f"{folder}: is not a hybrid CTC/attention model; `s2s transcribe` takes it")
-    return transcriber

@@ -18,6 +18,7 @@ from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.translation_bundle import TranslationBundle
 from s2s.pretrained.checkpoints import (
     CONFIG,
+    HUB_FILES,
     HUB_ID,
     HUGGINGFACE_NAMES,
     INDEX,
@@ -117,7 +118,7 @@ def find_checkpoint(model: str) -> Path:
     """
     folder = Path(model)
     if not folder.exists() and HUB_ID.fullmatch(model):
-        folder = from_hub(model)
+        folder = from_hub(model, (*HUB_FILES, "pytorch_model.bin"))
     if not (folder / CONFIG).is_file():
         raise UserError(
             f"'{model}': no translation model; expected a translation bundle, a folder of Marian or BART that "

@@ -57,5 +57,5 @@ def _ends(spoken: Sequence[Word], following: Word) -> bool:
 
 
 def shifted(word: Word, seconds: float) -> Word:
-    """The word, said so much later."""
-    return replace(word, start=word.start + seconds, end=word.end + seconds)
+    """The word, said so much later; to a tenth of a microsecond, so that times that are one stay one."""
+    return replace(word, start=round(word.start + seconds, 7), end=round(word.end + seconds, 7))

@@ -117,6 +117,8 @@ class Transcriber(ABC):
                         yield from _finished(queue)
             except UserError as error:
                 pending.fail(error)
+            if not pending.seconds:
+                pending.fail(UserError(f"{source.name}: 0 s of audio are shorter than one frame; nothing to hear"))
             pending.read = True
             yield from _finished(queue)
         self._take(turns, request)
