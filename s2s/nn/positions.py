@@ -24,7 +24,9 @@ class Positions(nn.Module):
     def __init__(self, max_positions: int, dim: int) -> None:
         super().__init__()
         self.dim, self.max_positions = dim, max_positions
-        self.weight = nn.Parameter(torch.randn(max_positions, dim) * dim**-0.5) if max_positions else None
+        self.weight = nn.Parameter(torch.empty(max_positions, dim)) if max_positions else None
+        if self.weight is not None:
+            nn.init.normal_(self.weight, std=dim**-0.5)
 
     def forward(self, positions: Tensor) -> Tensor:
         """positions (...) -> (..., D); those past the end of the table, in rows of no interest, get its last vector."""

@@ -25,6 +25,7 @@ from s2s.models.lm_bundle import check_vocabulary
 from s2s.models.memory import Memory
 from s2s.transcription.recording import Audio, Recording
 from s2s.transcription.request import Request
+from s2s.transcription.sentences import shifted
 from s2s.transcription.transcriber import Transcriber
 from s2s.transcription.transcript import Segment, Transcript
 
@@ -108,8 +109,8 @@ class HybridTranscriber(Transcriber):
         start, end = window.speech[0][0], window.speech[-1][1]
         words = made.words
         if words is not None:
-            words = [replace(word, start=window.start + word.start, end=window.start + word.end) for word in words]
-        segments = [Segment(start, end, made.text, words, made.score)] if made.text else []
+            words = [shifted(word, window.start) for word in words]
+        segments = [Segment(start, end, made.text, words, made.score)] if made.text.strip() else []
         return replace(made, words=words, segments=segments)
 
     def transcribe_batches(self, batches: Iterable[Batch]) -> Iterator[tuple[str, Transcript]]:

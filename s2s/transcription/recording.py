@@ -30,10 +30,16 @@ class Recording:
             return audio
         if isinstance(audio, str | os.PathLike):
             return cls(os.fspath(audio), lambda rate: read_blocks(audio, rate, channel=channel))
-        samples, name = torch.as_tensor(audio, dtype=torch.float32), "the array of samples"
+        name = "the array of samples"
+        try:
+            samples = torch.as_tensor(audio)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{type(audio).__name__}: expected a path, or samples as an array (n,)") from error
         if samples.dim() != 1:
             raise UserError(f"{name} has the shape {tuple(samples.shape)}; expected one channel, (n,)")
-        return cls(name, lambda rate: iter([samples]))
+        if not samples.is_floating_point():
+            raise UserError(f"{name} holds {samples.dtype}; expected floating point in [-1, 1]")
+        return cls(name, lambda rate: iter([samples.float()]))
 
 
 def recordings(audio: Audio | Recording | Sequence[Audio | Recording]) -> Iterator[Recording]:

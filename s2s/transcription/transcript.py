@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -47,3 +47,13 @@ class Transcript:
     alternatives: list[Transcript] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     language: str | None = None
+
+
+def merged(transcript: Transcript, more: Transcript) -> Transcript:
+    """The transcript of a window with what else was heard in it, in the order of time."""
+    segments = sorted([*transcript.segments, *more.segments], key=lambda segment: segment.start)
+    words = (
+        None if transcript.words is None else sorted([*transcript.words, *(more.words or [])], key=lambda w: w.start)
+    )
+    text = " ".join(segment.text for segment in segments)
+    return replace(transcript, text=text, score=transcript.score + more.score, segments=segments, words=words)

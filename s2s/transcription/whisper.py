@@ -28,16 +28,18 @@ from s2s.models.memory import Memory
 from s2s.models.whisper import Whisper
 from s2s.nn.quantise import set_dtype
 from s2s.tokenizers.whisper import WhisperTokenizer
+from s2s.transcription.gaps import gaps
 from s2s.transcription.hearing import Doubt, Hearing
 from s2s.transcription.recording import Recording
 from s2s.transcription.request import Request
 from s2s.transcription.sentences import sentences, shifted
 from s2s.transcription.sequential import sequentially
 from s2s.transcription.transcriber import OnSeconds, Transcriber
-from s2s.transcription.transcript import Segment, Transcript
+from s2s.transcription.transcript import Segment, Transcript, merged
 
 FULL = 30.0  # seconds that Whisper was trained to hear
 LEAST = 0.05  # seconds: nothing shorter is speech
+SURE = 0.5  # probability of a token (geometric mean) in text that was passed over at first
 WORDS_AT_ONCE = 8  # windows whose words are timed together
 # What a beam heeds and a sample does not, at its default.
 NOT_SAMPLED: dict[str, Any] = {
@@ -103,6 +105,17 @@ class WhisperTranscriber(Transcriber):
         return super().results(sources, request, on_seconds)
 
     def hear(self, windows: Sequence[Window], request: Request, languages: Sequence[str | None]) -> list[Transcript]:
+        found = self._heard(windows, request, languages)
+        # What was passed over is heard again by itself, and believed if it is no guess.
+        missed = [(i, gap) for i, w in enumerate(windows) for gap in gaps(w, found[i].segments, self.sampling_rate)]
+        if missed:
+            spoken = [found[i].language for i, _ in missed]
+            for (i, _), more in zip(missed, self._heard([gap for _, gap in missed], request, spoken), strict=True):
+                if more.segments and (more.segments[0].confidence or 0.0) > SURE:
+                    found[i] = merged(found[i], more)
+        return found
+
+    def _heard(self, windows: Sequence[Window], request: Request, languages: Sequence[str | None]) -> list[Transcript]:
         previous = self.tokenizer.encode(f" {request.initial_prompt.strip()}") if request.initial_prompt else []
         hearings = [
             Hearing(window, language, timestamps=False, previous=previous)
