@@ -10,17 +10,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import toy_model, toy_source
+from toy_whisper import toy_whisper_bundle
 
 import s2s.conf
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig, load_decoding_config
-from s2s.decoding.search_all import search_all
+from s2s.decoding.engine import LabelSearch
 from s2s.decoding.ensemble import encode
 from s2s.decoding.hypothesis import Hypothesis, UtteranceError
 from s2s.decoding.repetition import compression_ratio
+from s2s.decoding.search_all import search_all
+from s2s.decoding.whisper import WhisperScorer
 from s2s.errors import UserError
+from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.language_model import TransformerLanguageModel
 from s2s.models.lm_bundle import LanguageModelBundle, save_language_model
+from s2s.models.transformer_decoder import TransformerDecoder
+from s2s.models.transformer_encoder import TransformerEncoder
+from s2s.nn.embedding import TokenFront
 from s2s.tokenizers.base import SPACE, SPECIAL_PIECES
 from s2s.tokenizers.character import CharacterTokenizer
 
@@ -241,9 +248,9 @@ def test_a_text_that_repeats_itself_gives_way_to_one_that_does_not() -> None:
         limit = (min(map(ratio, plain)) + max(map(ratio, plain))) / 2
         assert ratio(plain[0]) > limit  # the best by score is one that repeats itself
         guarded = build_search(DecodingConfig(**options, max_compression_ratio=limit), [model], TOKENIZER)(memory)[0]
-        best = build_search(
-            DecodingConfig(**{**options, "nbest": 1}, max_compression_ratio=limit), [model], TOKENIZER
-        )(memory)[0]
+        best = build_search(DecodingConfig(**{**options, "nbest": 1}, max_compression_ratio=limit), [model], TOKENIZER)(
+            memory
+        )[0]
     expected = [h for h in plain if ratio(h) <= limit] + [h for h in plain if ratio(h) > limit]
     same(guarded, expected)
     same(best, expected[:1])
@@ -262,6 +269,13 @@ def test_a_text_that_repeats_itself_gives_way_to_one_that_does_not() -> None:
         ({"num_candidates": 0}, r"decoding\.num_candidates=0: expected 1 or more"),
         ({"num_candidates": -3}, r"decoding\.num_candidates=-3: expected 1 or more"),
         ({"temperature": 0.5}, r"decoding\.temperature=0\.5: has no effect with search=beam"),
+        ({"patience": 2.0}, r"decoding\.patience=2\.0: has no effect without decoding\.end_detection"),
+        ({"beam_size": 4, "patience": -1.0, "end_detection": "patience"}, r"patience=-1\.0: expected a number above 0"),
+        ({"beam_size": 4, "length_power": -1.0}, r"length_power=-1\.0"),
+        (
+            {"search": "sampling", "end_detection": "patience"},
+            r"end_detection=patience: has no effect with search=samp",
+        ),
         ({"search": "ctc_greedy", "lm": "x"}, r"decoding\.lm=x: has no effect with search=ctc_greedy"),
         ({"lm_weight": 0.5}, r"decoding\.lm_weight=0\.5: has no effect without decoding\.lm"),
         ({"beam_size": 4, "lm": "/nowhere"}, r"/nowhere: .*expected the folder of a language model"),
@@ -286,3 +300,101 @@ def test_language_models_of_another_vocabulary_are_refused(tmp_path: Path) -> No
         build_search(DecodingConfig(beam_size=4, lm=str(folder)), [toy_model(8)], TOKENIZER)
     with pytest.raises(UserError, match=r"lm\.arpa.*zebra"):
         build_search(DecodingConfig(beam_size=4, ngram=str(arpa(tmp_path, "a zebra"))), [toy_model(8)], TOKENIZER)
+
+
+def toy_translator(seed: int = 0, max_positions: int = 0) -> EncoderDecoder:
+    """A model without a CTC output, over text."""
+    torch.manual_seed(seed)
+    encoder = TransformerEncoder(TokenFront(9, 16), 16, 2, 2, 32)
+    decoder = TransformerDecoder(8, 16, 16, 2, 2, 32, max_positions=max_positions)
+    with torch.no_grad():
+        decoder.out.weight *= 3  # type: ignore[operator, union-attr]
+    return EncoderDecoder(8, encoder, decoder).double().eval()
+
+
+def toy_text(lengths: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (B,S), 8 past each end; lengths (B,)."""
+    tokens = torch.full((len(lengths), max(lengths)), 8)
+    for b, length in enumerate(lengths):
+        tokens[b, :length] = torch.randint(8, (length,), generator=torch.Generator().manual_seed(seed + b))
+    return tokens, torch.tensor(lengths)
+
+
+WITH_CTC = {"ctc_greedy", "ctc_prefix", "rescoring"}
+
+
+@pytest.mark.parametrize("mode", sorted({*MODES} - WITH_CTC))
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=2, max_size=4), batch_size=st.integers(1, 4), seed=st.integers(0, 99)
+)
+@settings(max_examples=4)
+def test_a_model_without_ctc_decodes_the_same_alone_and_in_any_batch(
+    mode: str, lengths: list[int], batch_size: int, seed: int
+) -> None:
+    options = [f"decoding={mode}", f"decoding.batch_size={batch_size}", "decoding.attention=true"]
+    width = [] if "greedy" in mode else ["decoding.beam_size=4", f"decoding.nbest={1 if mode == 'mbr' else 4}"]
+    model = toy_translator(seed)
+    search = build_search(load_decoding_config([*options, *width]), [model], TOKENIZER)
+    with torch.no_grad():
+        together = search(model.encode(*toy_text(lengths, seed)))
+        for b, length in enumerate(lengths):
+            memory = model.encode(*toy_text([length], seed + b))
+            same(together[b], search(memory)[0])
+            for hypothesis in together[b]:
+                assert set(hypothesis.scores) == ({"attention", "model"} if mode == "mbr" else {"attention"})
+                assert hypothesis.attention is not None
+                assert hypothesis.attention.shape == (len(hypothesis.tokens), length)
+                log_probs = model.decoder(memory, torch.tensor([[2, *hypothesis.tokens]]))[0]
+                log_prob = sum(log_probs[i, t].item() for i, t in enumerate([*hypothesis.tokens, 3]))
+                assert hypothesis.scores["attention"] == pytest.approx(log_prob, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"search": "ctc_greedy"}, "search=ctc_greedy"),
+        ({"search": "ctc_prefix"}, "search=ctc_prefix"),
+        ({"search": "ctc_prefix", "rescore": True}, "search=ctc_prefix"),
+        ({"rescore": True}, "rescore=true"),
+        ({"token_times": True}, "token_times=true"),
+        ({"internal_lm_weight": 0.2}, r"internal_lm_weight=0\.2"),
+    ],
+)
+def test_what_needs_ctc_is_refused_of_a_model_without(values: dict[str, object], name: str) -> None:
+    config = DecodingConfig(**{"beam_size": 4, **values})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"decoding\.{name}: is for a model with a CTC output"):
+        build_search(config, [toy_translator()], TOKENIZER)
+
+
+def test_an_ensemble_of_models_without_ctc_is_their_mean() -> None:
+    models, source = [toy_translator(0), toy_translator(1)], toy_text([6, 3])
+    config = DecodingConfig(beam_size=4, nbest=4, batch_size=1)
+    with torch.no_grad():
+        for hypotheses in build_search(config, models, TOKENIZER)(encode(models, *source)):
+            for hypothesis in hypotheses:
+                mean = sum(hypothesis.scores.values()) / 2
+                assert set(hypothesis.scores) == {"attention", "attention2"}
+                assert hypothesis.score == pytest.approx(mean, abs=1e-8)
+
+
+def test_no_text_is_longer_than_the_positions_a_decoder_has_learned() -> None:
+    endless = {"beam_size": 2, "max_length_ratio": 9.0, "min_length": 5}
+    with torch.no_grad():
+        for max_length, longest in ((None, 6), (5, 5)):
+            model = toy_translator(max_positions=7)
+            model.decoder.out.bias[3] = -99.0  # type: ignore[attr-defined]  # eos, only where it must be
+            config = DecodingConfig(**endless, max_length=max_length)  # type: ignore[arg-type]
+            found = build_search(config, [model], TOKENIZER)(model.encode(*toy_text([9])))
+            assert len(found[0][0].tokens) == longest
+
+
+@pytest.mark.parametrize("multilingual", [True, False])
+def test_whisper_has_room_for_its_longest_prompt_and_its_longest_text(multilingual: bool) -> None:
+    bundle = toy_whisper_bundle(multilingual)
+    tokenizer = bundle.tokenizer
+    search = build_search(load_decoding_config(["decoding=whisper"]), [bundle.model], tokenizer)
+    assert isinstance(search, LabelSearch)
+    assert isinstance(search.scorers["attention"], WhisperScorer)
+    prompt = tokenizer.prompt("en", timestamps=False, previous=[65] * 999)  # type: ignore[attr-defined]
+    # Of the text all but its end is given to the decoder.
+    assert len(prompt) + int(search.limits.of(torch.tensor([1500]))[1]) <= 448

@@ -117,14 +117,15 @@ def test_looking_for_the_finished_now_and_then_changes_nothing(monkeypatch: pyte
     seed=st.integers(0, 99),
     alpha=st.sampled_from([0.0, 0.6, 1.0]),
     beta=st.sampled_from([0.0, 0.2]),
+    power=st.sampled_from([0.0, 0.5, 1.0]),
     bonus=st.sampled_from([0.0, 1.0]),
 )
 @settings(max_examples=15)
 def test_normalised_scores_are_those_of_the_formulas_and_the_best_is_found(
-    seed: int, alpha: float, beta: float, bonus: float
+    seed: int, alpha: float, beta: float, power: float, bonus: float
 ) -> None:
     model, memory = toy_model(6, seed), toy_memory([2, 1], seed)
-    normalisation = Normalisation(alpha, beta)
+    normalisation = Normalisation(alpha, beta, power)
     found = search(model, 60, bonus=bonus, num_candidates=6, nbest=4, normalisation=normalisation)(memory)
     for b, size in enumerate([2, 1]):
         alone = Memory(memory.states[b : b + 1, :size], memory.lengths[b : b + 1])
@@ -148,6 +149,7 @@ def true_score(
     ).item()
     total = 0.7 * attention + 0.3 * ctc + bonus * len(tokens)
     total /= ((5 + len(tokens) + 1) / 6) ** normalisation.length_alpha
+    total /= (len(tokens) + 1) ** normalisation.length_power
     attended = model.decoder.attention(memory, inputs)[0]  # type: ignore[attr-defined]
     return total + normalisation.coverage_beta * sum(math.log(min(1.0, x)) for x in attended.sum(dim=0).tolist())
 
@@ -206,6 +208,144 @@ def test_a_decline_is_three_lengths_ten_below_the_best() -> None:
     assert len(steps) == 6  # lengths 0, 1, 2 are within 10; lengths 3, 4, 5 are not
 
 
+def slow_beam(
+    model: HybridModel,
+    memory: Memory,
+    beam_size: int,
+    max_length: int,
+    nbest: int,
+    patience: float | None,
+    power: float,
+) -> list[tuple[tuple[int, ...], float]]:
+    """A beam search of one utterance, step by step; it ends early where there is `patience`, or nothing can be won."""
+    alive: dict[tuple[int, ...], float] = {(): 0.0}
+    ended: list[tuple[tuple[int, ...], float]] = []
+    num_ended = 0
+    for length in range(max_length + 1):
+        extensions = []
+        for tokens, score in alive.items():
+            log_probs = model.decoder(memory, torch.tensor([[BOS, *tokens]]))[0, -1].tolist()
+            allowed = [EOS] if length == max_length else [EOS, *range(BOS + 2, model.vocab_size), 1]
+            extensions += [((*tokens, token), score + log_probs[token]) for token in allowed]
+        extensions.sort(key=lambda extension: -extension[1])
+        for tokens, score in extensions[:beam_size]:
+            if tokens[-1] == EOS:
+                ended.append((tokens[:-1], score / len(tokens) ** power))
+                num_ended += 1
+        ended = sorted(ended, key=lambda hypothesis: -hypothesis[1])[:beam_size]
+        alive = dict([pair for pair in extensions if pair[0][-1] != EOS][:beam_size])
+        if not alive:
+            break
+        hope = max(alive.values()) / (max_length + 1) ** power
+        if len(ended) >= nbest and ended[nbest - 1][1] >= hope:
+            break
+        if patience is not None and num_ended >= max(1, round(patience * beam_size)):
+            break
+    return ended[:nbest]
+
+
+@given(
+    beam_size=st.integers(1, 5),
+    patience=st.sampled_from([None, 0.3, 1.0, 1.5, 3.0]),
+    power=st.sampled_from([0.0, 1.0]),
+    nbest=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=20)
+def test_a_search_is_as_patient_as_one_by_hand(
+    beam_size: int, patience: float | None, power: float, nbest: int, seed: int
+) -> None:
+    model, memory = toy_model(7, seed), toy_memory([6, 3], seed)
+    nbest = min(nbest, beam_size)
+    options = {} if patience is None else {"end_detection": "patience", "patience": patience}
+    engine = search(
+        model, beam_size, ctc_weight=0.0, nbest=nbest, normalisation=Normalisation(length_power=power), **options
+    )
+    for b, found in enumerate(engine(memory)):
+        alone = memory.rows(b, b + 1)
+        expected = slow_beam(model, alone, beam_size, int(alone.lengths), nbest, patience, power)
+        assert [tuple(h.tokens) for h in found] == [tokens for tokens, _ in expected]
+        assert [h.score for h in found] == pytest.approx([score for _, score in expected], abs=1e-9)
+
+
+@pytest.mark.parametrize(("patience", "steps"), [(0.5, 1), (1.0, 2), (2.0, 4), (4.0, 8), (20.0, 31)])
+def test_as_many_end_as_there_is_patience_for(patience: float, steps: int) -> None:
+    # One of the two best extensions ends at every length, and the best of all is never out of reach.
+    asked = []
+
+    class Counting(Fixed):
+        max_gain = math.inf
+
+        def score(self, tokens: Tensor, state: Tensor) -> Tensor:
+            asked.append(len(tokens))
+            return super().score(tokens, state)
+
+    scores = [-math.inf, -math.inf, -math.inf, -0.5, -0.4, -9.0]
+    engine = LabelSearch(
+        {"fixed": (Counting(scores), 1.0)}, Beam(2), 6, BOS, EOS, end_detection="patience", patience=patience
+    )
+    engine(toy_memory([30]))
+    assert len(asked) == steps
+
+
+class AllTokens(Beam):
+    """A beam that looks at the whole vocabulary."""
+
+    num_candidates = None
+
+
+@given(
+    beam_size=st.sampled_from([1, 2, 4, 6]),
+    groups=st.sampled_from([1, 2]),
+    bonus=st.sampled_from([0.0, 0.5]),
+    power=st.sampled_from([0.0, 1.0]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=20)
+def test_the_best_tokens_of_a_hypothesis_are_all_that_a_beam_needs(
+    beam_size: int, groups: int, bonus: float, power: float, seed: int
+) -> None:
+    groups = min(groups, beam_size)
+    model, memory = toy_model(30, seed), toy_memory([7, 4], seed)
+    found = []
+    for policy in (Beam(beam_size, groups), AllTokens(beam_size, groups)):
+        engine = search(model, ctc_weight=0.0, bonus=bonus, nbest=1, normalisation=Normalisation(length_power=power))
+        engine = LabelSearch(
+            {name: (scorer, engine.weights[name]) for name, scorer in engine.scorers.items()},
+            policy,
+            model.vocab_size,
+            BOS,
+            EOS,
+            (BLANK, BOS),
+            nbest=beam_size,
+            normalisation=engine.normalisation,
+        )
+        assert engine.num_candidates == policy.num_candidates
+        found.append(engine(memory))
+    assert Beam(beam_size, groups).num_candidates == 2 * beam_size + 1 < 30
+    for some, everything in zip(*found, strict=True):
+        same(some, everything)
+
+
+def test_a_beam_that_ranks_tokens_anew_looks_at_all_of_them() -> None:
+    assert Beam(4, 2, 0.5).num_candidates is None
+
+
+@pytest.mark.parametrize("token", [BLANK, 4, 29])
+def test_not_a_number_is_reported_where_only_the_best_tokens_are_looked_at(token: int) -> None:
+    model = toy_model(30)
+    with torch.no_grad():
+        model.decoder.out.bias[token] = float("nan")  # type: ignore[attr-defined]
+    engine = search(model, 2, ctc_weight=0.0)
+    assert engine.num_candidates == 5
+    with pytest.raises(UtteranceError, match=r"utterance 1 of the batch: .*not a number"):
+        engine(toy_memory([5, 4]))
+    scores = [-1.0] * 30
+    scores[token] = math.nan  # this one alone
+    with pytest.raises(UtteranceError, match=r"not a number"):
+        LabelSearch({"fixed": (Fixed(scores), 1.0)}, Beam(2), 30, BOS, EOS)(toy_memory([5]))
+
+
 def test_a_scorer_that_is_subtracted_is_known_to_have_no_bound() -> None:
     model = toy_model(6)
     engine = LabelSearch({"a": (DecoderScorer(model.decoder), -0.1)}, Beam(2), 6, BOS, EOS)
@@ -217,7 +357,8 @@ def test_a_scorer_that_is_subtracted_is_known_to_have_no_bound() -> None:
 def test_what_a_scorer_forbids_is_forbidden_under_a_negative_weight_too() -> None:
     model = toy_model(6)
     forbids = Fixed([-math.inf, -math.inf, -math.inf, -1.0, -math.inf, -1.0])
-    engine = LabelSearch({"a": (DecoderScorer(model.decoder), 1.0), "b": (forbids, -0.5)}, Beam(4), 6, BOS, EOS, nbest=4)
+    scorers = {"a": (DecoderScorer(model.decoder), 1.0), "b": (forbids, -0.5)}
+    engine = LabelSearch(scorers, Beam(4), 6, BOS, EOS, nbest=4)
     for found in engine(toy_memory([4, 3])):
         for hypothesis in found:
             assert set(hypothesis.tokens) <= {5}
@@ -245,6 +386,7 @@ def test_an_utterance_that_may_output_nothing_is_reported() -> None:
         ({"nbest": 5}, r"nbest=5: expected 1 to beam_size=4"),
         ({"end_detection": "soon"}, r"end_detection=soon: expected one of exact, decline"),
         ({"batch_size": 0}, r"batch_size=0: expected at least 1"),
+        ({"patience": 0.0}, r"patience=0\.0: expected a number above 0"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
@@ -267,6 +409,6 @@ def test_limits_out_of_range_are_refused(values: dict[str, float], message: str)
 
 
 def test_negative_normalisation_is_refused() -> None:
-    for values in ({"length_alpha": -1.0}, {"coverage_beta": -0.1}):
+    for values in ({"length_alpha": -1.0}, {"coverage_beta": -0.1}, {"length_power": -1.0}):
         with pytest.raises(UserError, match=r"expected 0 \(off\) or more"):
             Normalisation(**values)

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_whisper import SPECIAL, VOCAB_SIZE
 
 from s2s.decoding.phrases import TokenAutomaton, check_tokens, empty_table, read_phrases
 from s2s.errors import UserError
 from s2s.tokenizers import Tokenizer, train_tokenizer
+from s2s.tokenizers.byte_bpe import ByteBPE
+from s2s.tokenizers.whisper import WhisperTokenizer
 
 
 @pytest.fixture(params=["char", "unigram", "bpe"])
@@ -69,3 +72,11 @@ def test_a_token_that_no_hypothesis_can_hold_is_refused(token: int) -> None:
     check_tokens([4, 7], 8, 3, "the prefix")
     with pytest.raises(UserError, match=rf"the prefix has token {token}: expected ids from 0 to 7 but eos, 3"):
         check_tokens([4, token], 8, 3, "the prefix")
+
+
+def test_a_phrase_for_whisper_begins_as_a_word_does(tmp_path: Path) -> None:
+    text = {bytes([byte]): byte for byte in range(256)} | {b" york": 256, b"york": 257, b" times": 258}
+    special = {name: 259 + i for i, name in enumerate(SPECIAL)}
+    tokenizer = WhisperTokenizer(ByteBPE(text), special, VOCAB_SIZE + 3)
+    (tmp_path / "phrases.txt").write_text("york times\n  york\t2\n")
+    assert read_phrases(tmp_path / "phrases.txt", tokenizer) == [([256, 258], 1.0), ([256], 2.0)]

@@ -97,7 +97,7 @@ def broken(saved: Path, how: str) -> None:
         ("other tokenizer", r"the tokenizer has 16 pieces but the model"),
         ("unknown feature", r"features\.num_mels: no such key\. Did you mean 'num_mel_bins'"),
         ("no features", r"config\.yaml: expected the keys `features` and `model`"),
-        ("wrong feature", r"config\.yaml: features: a value is of the wrong kind"),
+        ("wrong feature", r"config\.yaml: features\.sampling_rate: expected int, got 'fast'"),
         ("outside class", r"model\.encoder\._target_: 'subprocess\.Popen' is not inside s2s"),
     ],
 )

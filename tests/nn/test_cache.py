@@ -1,0 +1,74 @@
+"""What hypotheses that begin alike have in their past."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s2s.nn.attention.cache import RESERVE, HypothesisCache
+from s2s.nn.lengths import valid_mask
+
+
+def empty(size: int, beam_size: int) -> HypothesisCache:
+    return HypothesisCache.empty(torch.zeros(size, 1), beam_size, num_layers=1, num_heads=1, head_dim=1)
+
+
+def past(cache: HypothesisCache, b: int, k: int) -> list[float]:
+    """The keys that hypothesis k of utterance b sees, in the order of their slots."""
+    return cache.keys[b, 0, 0, cache.ancestors[b, k], 0].tolist()
+
+
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    more=st.integers(0, 3),
+    beam_size=st.integers(1, 3),
+    steps=st.integers(0, 30),
+)
+@settings(max_examples=15)
+def test_all_hypotheses_begin_with_what_they_share(lengths: list[int], more: int, beam_size: int, steps: int) -> None:
+    size = max(lengths) + more
+    cache = empty(len(lengths), beam_size)
+    mask = cache.open_shared(valid_mask(torch.tensor(lengths), size))
+    assert mask.shape == (len(lengths), 1, size, size)
+    assert torch.equal(mask, torch.ones_like(mask).tril())
+    tokens = torch.arange(1.0, size + 1).expand(len(lengths), 1, -1).unsqueeze(-1)  # (B,H,P,d)
+    keys, _ = cache.write(0, tokens, tokens)
+    assert torch.equal(keys, tokens)
+    assert cache.positions.tolist() == [[n] * beam_size for n in lengths]
+    for step in range(steps):
+        shown = cache.open()
+        number = torch.full((len(lengths), 1, beam_size, 1), 100.0 + step)
+        keys, _ = cache.write(0, number, number)
+        for b, length in enumerate(lengths):
+            expected = [*range(1, length + 1), *range(100, 101 + step)]
+            for k in range(beam_size):
+                assert keys[b, 0, shown[b, 0, k], 0].tolist() == expected
+        cache.close(torch.ones(len(lengths), beam_size, dtype=torch.bool))
+    for b, length in enumerate(lengths):
+        assert past(cache, b, 0) == [*range(1, length + 1), *range(100, 100 + steps)]
+    assert cache.positions.tolist() == [[n + steps] * beam_size for n in lengths]
+
+
+def test_what_is_shared_may_come_in_parts() -> None:
+    cache = empty(2, 2)
+    for first, lengths in ((1, [2, 1]), (3, [1, 2])):
+        tokens = torch.arange(float(first), first + 2).expand(2, 1, -1).unsqueeze(-1)
+        mask = cache.open_shared(valid_mask(torch.tensor(lengths), 2))
+        cache.write(0, tokens, tokens)
+    assert mask.tolist() == [
+        [[[True, True, True, False], [True] * 4]],
+        [[[True, False, True, False], [True, False, True, True]]],
+    ]
+    assert past(cache, 0, 1) == [1, 2, 3]
+    assert past(cache, 1, 0) == [1, 3, 4]
+
+
+def test_the_padding_of_what_is_shared_is_cleared_away() -> None:
+    cache = empty(1, 1)
+    cache.open_shared(valid_mask(torch.tensor([3]), 50))
+    for _ in range(50):
+        cache.open()
+        cache.close(torch.ones(1, 1, dtype=torch.bool))
+    assert int(cache.ancestors.sum()) == 53
+    assert cache.ancestors.size(2) <= 53 + 53 // 2 + RESERVE + 1
