@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import BLANK, BOS, EOS, toy_memory, toy_model, toy_source
+from toy import BLANK, BOS, EOS, toy_memory, toy_model
 
 from s2s.decoding.beam import Beam
 from s2s.decoding.ctc_prefix import CTCPrefixScorer
