@@ -27,16 +27,14 @@ class _Pending:
     name: str
     language: str | None
     seconds: float = 0.0
+    unheard: float = 0.0  # seconds that have been read, and not told of
     parts: list[Transcript | None] = field(default_factory=list)
     read: bool = False
     error: UserError | None = None
 
     @property
     def finished(self) -> bool:
-        return self.error is not None or (self.read and None not in self.parts)
-
-    def fail(self, error: UserError) -> None:
-        self.error = self.error or error
+        return self.read and (self.error is not None or None not in self.parts)
 
     def result(self) -> Transcript | UserError:
         return self.error or stitch([part for part in self.parts if part], self.seconds, self.language)
@@ -109,26 +107,28 @@ class Transcriber(ABC):
             pending = _Pending(source.name, request.language)
             queue.append(pending)
             try:
-                for window in self._windows(source.name, self._counted(source, pending, on_seconds)):
+                for window in self._windows(source.name, self._counted(source, pending)):
                     turns.append(_Turn(pending, len(pending.parts), window))
                     pending.parts.append(None)
                     if len(turns) >= self.at_once:
                         self._take(turns, request)
-                        yield from _finished(queue)
+                        _tell(queue, on_seconds)
+                        yield from _finished(queue, on_seconds)
             except UserError as error:
-                pending.fail(error)
+                pending.error = error  # rather than what was said of its windows so far: that depends on the others
             if not pending.seconds:
-                pending.fail(UserError(f"{source.name}: 0 s of audio are shorter than one frame; nothing to hear"))
+                empty = f"{source.name}: 0 s of audio are shorter than one frame; nothing to hear"
+                pending.error = pending.error or UserError(empty)
             pending.read = True
-            yield from _finished(queue)
+            yield from _finished(queue, on_seconds)
         self._take(turns, request)
-        yield from _finished(queue)
+        yield from _finished(queue, on_seconds)
 
-    def _counted(self, source: Recording, pending: _Pending, on_seconds: OnSeconds) -> Iterator[Tensor]:
+    def _counted(self, source: Recording, pending: _Pending) -> Iterator[Tensor]:
         for block in source.blocks(self.sampling_rate):
             pending.seconds += len(block) / self.sampling_rate
+            pending.unheard += len(block) / self.sampling_rate
             yield block
-            on_seconds(len(block) / self.sampling_rate)
 
     def _windows(self, name: str, blocks: Iterator[Tensor]) -> Iterator[Window]:
         """A short recording whole, if there may be speech in it; the stretches with speech of a long one."""
@@ -166,7 +166,8 @@ class Transcriber(ABC):
         except UserError as error:
             if len(turns) == 1:
                 problem = error.problem if isinstance(error, UtteranceError) else str(error)
-                turns[0].pending.fail(UserError(f"{turns[0].pending.name}: {problem}"))
+                pending = turns[0].pending
+                pending.error = pending.error or UserError(f"{pending.name}: {problem}")
                 return
             for turn in turns:  # one of them is to blame: the others go on
                 self._hear([turn], request)
@@ -176,8 +177,15 @@ class Transcriber(ABC):
             turn.pending.language = turn.pending.language or transcript.language or ""
 
 
-def _finished(queue: deque[_Pending]) -> Iterator[Transcript | UserError]:
+def _tell(queue: Iterable[_Pending], on_seconds: OnSeconds) -> None:
+    for pending in queue:
+        on_seconds(pending.unheard)
+        pending.unheard = 0.0
+
+
+def _finished(queue: deque[_Pending], on_seconds: OnSeconds) -> Iterator[Transcript | UserError]:
     while queue and queue[0].finished:
+        _tell([queue[0]], on_seconds)
         yield queue.popleft().result()
 
 
