@@ -459,7 +459,10 @@ def test_what_is_finished_stays_after_ctrl_c(hybrid: Path, here: Path) -> None:
     files = [strange, record("a.wav"), "-", record("b.wav")]
     options = ("--decoding", "greedy", "--batch-size", 1, "--output-dir", "out", "--output-format", "txt,srt")
     command = [sys.executable, "-m", "s2s.cli.main", "transcribe", "--model", hybrid, *files, *options]
-    with subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # A test run in the background may have been told to ignore Ctrl-C, and its children with it.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(list(map(str, command)), preexec_fn=heed, **pipes) as process:
         assert process.stderr is not None
         *before, last = iter(process.stderr.readline, b"out/a.srt\n")  # and then it waits for standard input
         assert last == b"out/a.txt\n"
