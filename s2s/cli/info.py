@@ -42,6 +42,8 @@ def installed() -> dict[str, str]:
 
 def described(folder: Path) -> dict[str, str]:
     """What is in a bundle; of a training folder also how far it came."""
+    from torch import nn
+
     from s2s.models.bundle import load_bundle
     from s2s.training.checkpoint import latest_training, load_training
     from s2s.training.curves import read_metrics
@@ -57,7 +59,7 @@ def described(folder: Path) -> dict[str, str]:
         facts["best by validation loss"] = kept or "none yet"
         for record in read_metrics(folder / "metrics.jsonl")[-1:]:
             facts["last CTC greedy error"] = f"{100 * record['valid_ctc_error']:.2f} %"
-    bundle = load_bundle(bundle_folder)
+    bundle = load_bundle(bundle_folder, "cpu", nn.Module)
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in bundle.model.named_children()}
     features = bundle.features.config
     facts["model"] = type(bundle.model).__name__

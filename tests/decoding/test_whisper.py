@@ -162,6 +162,40 @@ def test_no_time_is_later_than_the_end_of_the_window() -> None:
     assert not found[BEGIN + 3 :].isfinite().any()
 
 
+@pytest.mark.parametrize(("share", "forced"), [(0.1, False), (0.19, False), (0.21, True), (0.5, True)])
+@torch.no_grad()
+def test_a_time_is_forced_where_all_together_are_more_probable_than_any_token_of_text(
+    share: float, forced: bool
+) -> None:
+    model = toy_whisper(FRAMES)
+    model.decoder.embedding.weight[:] = 0.0  # the biases are all there is
+    log_probs = torch.full((VOCAB,), -math.inf).double()
+    log_probs[:4] = torch.tensor([0.2, 0.1, 0.15, 0.05]).log()
+    log_probs[BEGIN:] = math.log(share / FRAMES)  # but the first is past
+    model.decoder.out_bias[:] = log_probs  # type: ignore[index]
+    memory = PromptedMemory.of(model.encode(*toy_features([2 * FRAMES])), [STAMPED])
+    scorer = WhisperScorer(model, TIMES)
+    state = scorer.start(memory, 1)
+    for token in (SOT, BEGIN, 1):
+        found = scorer.score(torch.tensor([token]), state)[0].exp()
+    whole = share if forced else share + 0.5
+    assert found[0].item() == pytest.approx(0.0 if forced else 0.2 / whole)
+    assert found[BEGIN:].tolist() == pytest.approx([0.0, *[share / FRAMES / whole] * FRAMES])
+
+
+@torch.no_grad()
+def test_a_row_that_stays_as_it_was_knows_its_past() -> None:
+    model = toy_whisper(FRAMES)
+    memory = PromptedMemory.of(model.encode(*toy_features([2 * FRAMES])), [STAMPED])
+    scorer = WhisperScorer(model, TIMES)
+    state, other = scorer.start(memory, 1), scorer.start(memory, 1)
+    for token in (SOT, BEGIN, 1, 2, BEGIN + 2, BEGIN + 2, 3, BEGIN + 4, BEGIN + 5):
+        found = scorer.score(torch.tensor([token]), state)
+        for _ in range(token % 3):
+            scorer.score(torch.tensor([-1]), other)
+        torch.testing.assert_close(scorer.score(torch.tensor([token]), other), found)
+
+
 @torch.no_grad()
 def test_a_model_without_times_writes_text() -> None:
     model = toy_whisper(FRAMES)
