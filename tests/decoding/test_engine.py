@@ -288,6 +288,23 @@ def test_as_many_end_as_there_is_patience_for(patience: float, steps: int) -> No
     assert len(asked) == steps
 
 
+@pytest.mark.parametrize("normalisation", [Normalisation(length_power=1.0), Normalisation(length_alpha=2.0)])
+def test_a_text_that_is_the_better_the_longer_it_is_is_waited_for(normalisation: Normalisation) -> None:
+    never = [-math.inf] * 3
+
+    class DearAtFirst(Fixed):
+        """The first token costs 5, or 2 to end at once; what follows is free."""
+
+        def score(self, tokens: Tensor, state: Tensor) -> Tensor:
+            found = state.clone()
+            state[:] = torch.tensor([*never, 0.0, 0.0, -9.0])
+            return found
+
+    scorer = DearAtFirst([*never, -2.0, -5.0, -9.0])
+    engine = LabelSearch({"a": (scorer, 1.0)}, Beam(2), 6, BOS, EOS, normalisation=normalisation)
+    assert engine(toy_memory([20]))[0][0].tokens == [4] * 20
+
+
 class AllTokens(Beam):
     """A beam that looks at the whole vocabulary."""
 

@@ -166,8 +166,9 @@ def test_a_server_that_falls_silent_is_left(server: Server, path: Path, monkeypa
 
 
 FETCH = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 from s2s.pretrained.fetch import fetch
 fetch(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
 """
