@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_seq2seq import ENGLISH, LANGUAGES, toy_translation_bundle
@@ -239,9 +241,9 @@ def test_a_terminal_is_shown_a_bar_and_the_lines_stay_clean(
 
 def test_an_interrupt_leaves_no_file(model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "s2s.cli.main", "translate", "--model", model, "-", "--output", tmp_path / "out"]
-    with subprocess.Popen(
-        [*map(str, command), "--batch-size", "1"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job starts with it ignored
+    with subprocess.Popen([*map(str, command), "--batch-size", "1"], preexec_fn=heed, **pipes) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(b"a bird\n" * 200)
