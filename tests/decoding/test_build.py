@@ -327,7 +327,7 @@ WITH_CTC = {"ctc_greedy", "ctc_prefix", "rescoring"}
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=2, max_size=4), batch_size=st.integers(1, 4), seed=st.integers(0, 99)
 )
-@settings(max_examples=4)
+@settings(max_examples=3)
 def test_a_model_without_ctc_decodes_the_same_alone_and_in_any_batch(
     mode: str, lengths: list[int], batch_size: int, seed: int
 ) -> None:

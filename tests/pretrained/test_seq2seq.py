@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,10 +337,18 @@ def test_what_is_no_checkpoint_is_refused_with_what_is_accepted(tmp_path: Path) 
 def test_a_repository_of_the_hub_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marian(tmp_path)
     asked: list[str] = []
-    monkeypatch.setattr(seq2seq, "from_hub", lambda name: asked.append(name) or tmp_path)
+    files: list[str] = []
+
+    def from_hub(name: str, patterns: Sequence[str]) -> Path:
+        asked.append(name)
+        files.extend(patterns)
+        return tmp_path
+
+    monkeypatch.setattr(seq2seq, "from_hub", from_hub)
     monkeypatch.chdir(tmp_path)
     assert find_checkpoint("Helsinki-NLP/opus-mt-en-de") == tmp_path
     assert asked == ["Helsinki-NLP/opus-mt-en-de"]
+    assert all(any(Path(name).match(pattern) for pattern in files) for name in os.listdir(tmp_path))
 
 
 @pytest.mark.parametrize("kind", [marian, bart])

@@ -245,7 +245,7 @@ def test_any_tokens_become_a_transcript(tokens: list[int], seconds: float, langu
     seconds=st.lists(st.one_of(st.floats(0.05, 3.0), st.sampled_from([29.5])), min_size=2, max_size=4),
     batch_size=st.integers(1, 3),
 )
-@settings(max_examples=4)
+@settings(max_examples=3)
 def test_a_window_is_heard_the_same_alone_and_among_others(seconds: list[float], batch_size: int) -> None:
     alone = random_transcriber()
     together = WhisperTranscriber(
@@ -351,7 +351,7 @@ def test_weights_that_are_not_numbers_are_reported_with_the_recording() -> None:
     )
 
 
-CLIPS = ("LJ001-0002", "1089-134691-0000", "new-home-in-the-stars", "61-70968-0000")
+CLIPS = ("LJ001-0002", "1089-134691-0000", "61-70968-0000")
 
 
 @pytest.fixture(scope="module")
