@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from s2s.cli.inputs import Input
 from s2s.errors import UserError
 from s2s.files import replacing
 from s2s.transcription.formats import FORMATS
-from s2s.transcription.transcript import Transcript
+from s2s.transcription.subtitles import one_line
+from s2s.transcription.transcript import Segment, Transcript
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,30 @@ def write(transcript: Transcript, output: Output) -> None:
                 beside.write_bytes(content.encode())
         except OSError as error:
             raise UserError(f"{path}: cannot write it: {error.strerror or error}") from error
+
+
+def print_segments(segments: Sequence[Segment], prefix: str, timed: bool) -> int:
+    """Print a line, begun with `prefix`, for each segment that has text; how many."""
+    lines = [
+        f"{prefix}[{_clock(segment.start)} --> {_clock(segment.end)}] {text}" if timed else prefix + text
+        for segment in segments
+        if (text := one_line(segment.text))
+    ]
+    print_lines(lines)
+    return len(lines)
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines at once; names of files in them are written as they are on disk."""
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()
+
+
+def _clock(seconds: float) -> str:
+    """Minutes, seconds and milliseconds, from an hour on with the hours: 00:04.320, 01:00:04.320."""
+    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
+    hours = f"{minutes // 60:02}:" if minutes >= 60 else ""
+    return f"{hours}{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
 
 
 def _names(inputs: Sequence[Input]) -> dict[Input, Path]:

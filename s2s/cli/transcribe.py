@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s2s.cli.bar import Bar
 from s2s.cli.inputs import Input, collect
 from s2s.cli.options import Device, Dtype, Threads, check_device, usage
 from s2s.errors import UserError, nearest
@@ -105,16 +105,17 @@ def transcribe(
 ) -> None:
     """Write down what is said in recordings of any number and length.
 
-    What is printed is a line for each segment, "[00:00.000 --> 00:04.320] text", after the name of its file and a tab
-    where there are several. A hybrid CTC/attention model knows of no sentences: its recordings up to 30 s are one line
-    without times. Files are written whole or not at all, and named on standard error.
+    What is printed is a line for each segment as it is known, "[00:00.000 --> 00:04.320] text", after the name of its
+    file and a tab where there are several. A hybrid CTC/attention model knows of no sentences: its recordings up to
+    30 s are one line without times. Files are written whole or not at all, and named on standard error.
 
     A recording that cannot be transcribed is named on standard error and the others go on; the exit code is then 1. It
     is 2 for options that make no sense, and 130 after Ctrl-C.
     """
-    from s2s.cli.outputs import output_paths
+    from s2s.cli.outputs import output_paths, print_lines, print_segments, write
     from s2s.transcription.formats import NEEDS_WORDS
     from s2s.transcription.request import Request
+    from s2s.transcription.subtitles import segments_of
 
     with usage():
         formats = _formats(output_format or ["txt"])
@@ -140,21 +141,31 @@ def transcribe(
     config = _decoding(bundle, decoding, beam_size=beam_size, batch_size=batch_size, phrases=phrases)
     transcriber = load(bundle, config, device, dtype)
     recordings = (_recording(each, raw_format, channel) for each in inputs)
-    failed = False
-    with _Bar(inputs, quiet) as bar:
-        for each, result in zip(inputs, transcriber.results(recordings, request, bar.advance), strict=True):
+    waiting, failed = deque(inputs), False
+    printed = 0  # lines of the first that waits
+    with Bar(inputs, quiet) as bar:
+        for event in transcriber.events(recordings, request, bar.advance):
+            each = waiting[0]
+            prefix, output = f"{each}\t" if len(inputs) > 1 else "", outputs[each]
             with bar.aside():
+                if isinstance(event, list):
+                    printed += 0 if output.paths else print_segments(event, prefix, timed=True)
+                    continue
                 try:
-                    if isinstance(result, UserError):
-                        raise result
-                    timed = result.seconds > transcriber.max_window or not isinstance(transcriber, HybridTranscriber)
-                    _hand_over(result, outputs[each], f"{each}\t" if len(inputs) > 1 else "", timed)
+                    if isinstance(event, UserError):
+                        raise event
+                    timed = event.seconds > transcriber.max_window or not isinstance(transcriber, HybridTranscriber)
+                    if output.paths:
+                        write(event, output)
+                    elif not print_segments(segments_of(event)[printed:], prefix, timed) and not printed:
+                        print_lines([prefix])
+                    if not quiet:
+                        _note(each, event, output)
                 except UserError as error:
                     print(f"s2s: error: {error}", file=sys.stderr)
                     failed = True
-                    continue
-                if not quiet:
-                    _note(each, result, outputs[each])
+            waiting.popleft()
+            printed = 0
     if failed:
         raise typer.Exit(1)
 
@@ -231,83 +242,8 @@ def _recording(each: Input, raw: RawFormat | None, channel: int | None) -> Recor
     return Recording(str(each), blocks)
 
 
-def _hand_over(transcript: Transcript, output: Output, prefix: str, timed: bool) -> None:
-    """Write a transcript to its files, or print it where it has none: at least a line, each begun with `prefix`."""
-    from s2s.cli.outputs import write
-    from s2s.transcription.subtitles import one_line, segments_of
-
-    if output.paths:
-        write(transcript, output)
-        return
-    lines = [
-        (f"[{_clock(segment.start)} --> {_clock(segment.end)}] " if timed else "") + one_line(segment.text)
-        for segment in segments_of(transcript)
-    ]
-    printed = "".join(f"{prefix}{line}\n" for line in lines or [""])
-    sys.stdout.buffer.write(printed.encode("utf-8", "surrogateescape"))  # as the file's name is on disk
-    sys.stdout.buffer.flush()
-
-
 def _note(each: Input, transcript: Transcript, output: Output) -> None:
     if not transcript.text:
         print(f"s2s: {each}: no speech found", file=sys.stderr)
     for path in output.paths.values():
         print(path, file=sys.stderr)
-
-
-def _clock(seconds: float) -> str:
-    """Minutes, seconds and milliseconds, from an hour on with the hours: 00:04.320, 01:00:04.320."""
-    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
-    hours = f"{minutes // 60:02}:" if minutes >= 60 else ""
-    return f"{hours}{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
-
-
-class _Bar:
-    """A bar of seconds of audio on the terminal; while there is something to write, it is taken away."""
-
-    def __init__(self, inputs: Sequence[Input], quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        shown = console.is_interactive and not quiet
-        self._progress = Progress(
-            *(BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()),
-            console=console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not shown,
-        )
-        self._total = _seconds(inputs) if shown else None
-        self._task = self._progress.add_task("", total=self._total)
-        self.advance(0.0)
-
-    def advance(self, seconds: float) -> None:
-        self._progress.advance(self._task, seconds)
-        heard, total = self._progress.tasks[0].completed, self._total
-        of = "" if total is None else f" of {timedelta(seconds=round(total))}"
-        self._progress.update(self._task, description=f"{timedelta(seconds=round(heard))}{of}")
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        self._progress.stop()
-        yield
-        self._progress.start()
-
-
-def _seconds(inputs: Sequence[Input]) -> float | None:
-    """How long the recordings are, as their headers say; None where one has to be decoded to tell."""
-    import soundfile
-
-    try:
-        return sum(soundfile.info(each.path).duration for each in inputs if each.path is None or each.path.exists())
-    except (soundfile.SoundFileError, TypeError, UnicodeEncodeError):  # for ffmpeg, headerless, or standard input
-        return None

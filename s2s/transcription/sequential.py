@@ -21,7 +21,7 @@ from s2s.transcription.sentences import shared_out
 from s2s.transcription.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
-    from s2s.transcription.transcriber import OnSeconds
+    from s2s.transcription.transcriber import Event, OnSeconds
     from s2s.transcription.whisper import WhisperTranscriber
 
 SECONDS_PER_TIME = 0.02
@@ -31,8 +31,8 @@ SURE = 0.5  # text sampled at a higher temperature is not what the next window s
 
 def sequentially(
     transcriber: WhisperTranscriber, sources: Iterable[Recording], request: Request, on_seconds: OnSeconds
-) -> Iterator[Transcript | UserError]:
-    """As `Transcriber.results`; as many recordings side by side as the search takes at once, a window of each.
+) -> Iterator[Event]:
+    """As `Transcriber.events`; as many recordings side by side as the search takes at once, a window of each.
 
     As in openai/whisper's `transcribe`, but that windows without any sound of speech are passed over.
     """
@@ -56,6 +56,8 @@ def sequentially(
             finished = active.popleft().result
             assert finished is not None
             yield finished
+        if active and (segments := active[0].news()):
+            yield segments
 
 
 @dataclass
@@ -70,6 +72,7 @@ class _Reader:
     score: float = 0.0
     language: str | None = None
     segments: list[Segment] = field(default_factory=list)
+    told: int = 0  # of the segments
     context: list[int] = field(default_factory=list)
     result: Transcript | UserError | None = None
 
@@ -124,6 +127,12 @@ class _Reader:
         told = [i for stretch in stretches for i in stretch.tokens]
         self.context = self.context + told if hearing.temperature <= SURE else []
         self._advance(heard if heard >= STEP else seconds)
+
+    def news(self) -> list[Segment]:
+        """The segments that nobody was told of yet."""
+        new = [_stripped(segment) for segment in self.segments[self.told :]]
+        self.told += len(new)
+        return new
 
     def _fill(self) -> None:
         """Read on until a whole window is there, or the end."""
@@ -180,7 +189,15 @@ def timed_stretches(tokens: Sequence[int], timestamp_begin: int, seconds: float)
 def _finished(segments: list[Segment], text: str, score: float, seconds: float, language: str | None) -> Transcript:
     words = [word for segment in segments for word in segment.words or []]
     timed = any(segment.words is not None for segment in segments)
-    stripped = [replace(segment, text=segment.text.strip()) for segment in segments]
     return Transcript(
-        text.strip(), score, seconds, words=words if timed else None, segments=stripped, language=language
+        text=text.strip(),
+        score=score,
+        seconds=seconds,
+        words=words if timed else None,
+        segments=list(map(_stripped, segments)),
+        language=language,
     )
+
+
+def _stripped(segment: Segment) -> Segment:
+    return replace(segment, text=segment.text.strip())

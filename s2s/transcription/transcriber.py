@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from torch import Tensor
 
@@ -15,9 +16,12 @@ from s2s.decoding.hypothesis import UtteranceError
 from s2s.errors import UserError
 from s2s.transcription.recording import Audio, Recording, recordings
 from s2s.transcription.request import Request
-from s2s.transcription.transcript import Transcript
+from s2s.transcription.transcript import Segment, Transcript
 
+FEW = 4  # windows that are heard at first, so that something is known soon; then twice as many, and so on
 OnSeconds = Callable[[float], None]
+# More segments of the recording whose transcript comes next, or that transcript, or why there is none.
+Event = list[Segment] | Transcript | UserError
 
 
 @dataclass(eq=False)
@@ -29,12 +33,19 @@ class _Pending:
     seconds: float = 0.0
     unheard: float = 0.0  # seconds that have been read, and not told of
     parts: list[Transcript | None] = field(default_factory=list)
+    told: int = 0  # of the parts
     read: bool = False
     error: UserError | None = None
 
     @property
     def finished(self) -> bool:
         return self.read and (self.error is not None or None not in self.parts)
+
+    def news(self) -> list[Segment]:
+        """The segments that nobody was told of yet, up to the first window that is not known."""
+        known = list(takewhile(lambda part: part is not None, self.parts[self.told :]))
+        self.told += len(known)
+        return [segment for part in known if part is not None for segment in part.segments]
 
     def result(self) -> Transcript | UserError:
         return self.error or stitch([part for part in self.parts if part], self.seconds, self.language)
@@ -88,21 +99,34 @@ class Transcriber(ABC):
         read, is shorter than one frame of features, or asks for what the model cannot do.
         """
         request = Request(language, task, initial_prompt, word_timestamps, sequential)
-        for result in self.results(recordings(audio), request):
-            if isinstance(result, UserError):
-                raise result
-            yield result
+        for event in self.events(recordings(audio), request):
+            if isinstance(event, UserError):
+                raise event
+            if isinstance(event, Transcript):
+                yield event
 
-    def results(
+    def segments(self, audio: Audio | Recording, request: Request | None = None) -> Iterator[Segment]:
+        """The segments of one recording, in order, each as soon as it is known; raises what `transcribe` raises."""
+        told = 0
+        for event in self.events([Recording.of(audio)], request or Request()):
+            if isinstance(event, UserError):
+                raise event
+            new = event if isinstance(event, list) else event.segments[told:]
+            told += len(new)
+            yield from new
+
+    def events(
         self, sources: Iterable[Recording], request: Request, on_seconds: OnSeconds = lambda seconds: None
-    ) -> Iterator[Transcript | UserError]:
+    ) -> Iterator[Event]:
         """As `transcribe`, with a UserError in place of what cannot be transcribed, so that the others go on.
 
-        `on_seconds` is told of every stretch of audio that is done with.
+        Before the transcript of a long recording come lists of its first segments, as they are known. `on_seconds` is
+        told of every stretch of audio that is done with.
         """
         request = self.check(request)
         queue: deque[_Pending] = deque()
         turns: list[_Turn] = []
+        enough = min(FEW, self.at_once)
         for source in sources:
             pending = _Pending(source.name, request.language)
             queue.append(pending)
@@ -110,19 +134,20 @@ class Transcriber(ABC):
                 for window in self._windows(source.name, self._counted(source, pending)):
                     turns.append(_Turn(pending, len(pending.parts), window))
                     pending.parts.append(None)
-                    if len(turns) >= self.at_once:
+                    if len(turns) >= enough:
+                        enough = min(2 * enough, self.at_once)
                         self._take(turns, request)
                         _tell(queue, on_seconds)
-                        yield from _finished(queue, on_seconds)
+                        yield from _news(queue, on_seconds)
             except UserError as error:
                 pending.error = error  # rather than what was said of its windows so far: that depends on the others
             if not pending.seconds:
                 empty = f"{source.name}: 0 s of audio are shorter than one frame; nothing to hear"
                 pending.error = pending.error or UserError(empty)
             pending.read = True
-            yield from _finished(queue, on_seconds)
+            yield from _news(queue, on_seconds)
         self._take(turns, request)
-        yield from _finished(queue, on_seconds)
+        yield from _news(queue, on_seconds)
 
     def _counted(self, source: Recording, pending: _Pending) -> Iterator[Tensor]:
         for block in source.blocks(self.sampling_rate):
@@ -183,10 +208,12 @@ def _tell(queue: Iterable[_Pending], on_seconds: OnSeconds) -> None:
         pending.unheard = 0.0
 
 
-def _finished(queue: deque[_Pending], on_seconds: OnSeconds) -> Iterator[Transcript | UserError]:
+def _news(queue: deque[_Pending], on_seconds: OnSeconds) -> Iterator[Event]:
     while queue and queue[0].finished:
         _tell([queue[0]], on_seconds)
         yield queue.popleft().result()
+    if queue and (segments := queue[0].news()):
+        yield segments
 
 
 def stitch(parts: Sequence[Transcript], seconds: float, language: str | None = None) -> Transcript:

@@ -34,7 +34,7 @@ from s2s.transcription.recording import Recording
 from s2s.transcription.request import Request
 from s2s.transcription.sentences import sentences, shifted
 from s2s.transcription.sequential import sequentially
-from s2s.transcription.transcriber import OnSeconds, Transcriber
+from s2s.transcription.transcriber import Event, OnSeconds, Transcriber
 from s2s.transcription.transcript import Segment, Transcript, merged
 
 FULL = 30.0  # seconds that Whisper was trained to hear
@@ -97,12 +97,12 @@ class WhisperTranscriber(Transcriber):
             raise UserError(f"{seconds:.3f} s of audio are too short to hold speech; expected {LEAST} s or more")
         return bool((torch.cat((detector.feed(window.samples), detector.finish())) > 0.1).any())
 
-    def results(
+    def events(
         self, sources: Iterable[Recording], request: Request, on_seconds: OnSeconds = lambda seconds: None
-    ) -> Iterator[Transcript | UserError]:
+    ) -> Iterator[Event]:
         if request.sequential:
             return sequentially(self, sources, self.check(request), on_seconds)
-        return super().results(sources, request, on_seconds)
+        return super().events(sources, request, on_seconds)
 
     def hear(self, windows: Sequence[Window], request: Request, languages: Sequence[str | None]) -> list[Transcript]:
         found = self._heard(windows, request, languages)

@@ -163,6 +163,21 @@ def test_a_hybrid_model_has_times_only_of_what_was_cut(
     assert re.fullmatch(rf"({TIMED}[one tw]+\n)+", out)
 
 
+def test_what_is_known_of_a_long_recording_is_printed_before_it_ends(
+    s2s_cli: Cli, hybrid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2s.transcription.transcriber.Transcriber.max_window", 1.5)
+    arguments = ("transcribe", "--model", hybrid, "--decoding", "greedy", "--batch-size", 1)
+    whole = s2s_cli(*arguments, record("long.flac", noise(60)))
+    content = Path("long.flac").read_bytes()
+    Path("long.flac").write_bytes(content[: len(content) * 3 // 4])
+    code, out, err = s2s_cli(*arguments, "long.flac", record("b.wav", noise(1)))
+    lines = [line.removeprefix("long.flac\t") for line in out.splitlines() if line.startswith("long.flac")]
+    assert lines == whole[1].splitlines()[: len(lines)]
+    assert len(lines) > 3
+    assert (code, err.startswith("s2s: error: long.flac: "), out.splitlines()[-1][:6]) == (1, True, "b.wav\t")
+
+
 @pytest.mark.usefixtures("sure")
 def test_every_format_is_written_and_named(s2s_cli: Cli, whisper: Path, here: Path) -> None:
     record("a.wav")
@@ -416,13 +431,13 @@ def test_the_search_is_that_of_the_model_where_nothing_else_is_asked(
 def test_what_is_asked_reaches_the_model_and_the_machine(
     s2s_cli: Cli, whisper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def results(self: Transcriber, sources: Any, request: Request, on_seconds: Any) -> None:
+    def events(self: Transcriber, sources: Any, request: Request, on_seconds: Any) -> None:
         asked.append(request)
         raise UserError("enough")
 
     asked: list[Any] = []
-    monkeypatch.setattr(Transcriber, "results", results)
-    monkeypatch.setattr(WhisperTranscriber, "results", results)
+    monkeypatch.setattr(Transcriber, "events", events)
+    monkeypatch.setattr(WhisperTranscriber, "events", events)
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     arguments = ("transcribe", "--model", whisper, "gone.wav")
     options = ("--language", "German", "--task", "translate", "--initial-prompt", "Names:", "--sequential")

@@ -6,6 +6,7 @@ import random
 import weakref
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -112,6 +113,10 @@ def recording(number: int, samples: Tensor, block: int = RATE, breaks_after: int
     return Recording(f"r{number}", blocks)
 
 
+def results(listener: Transcriber, *asked: Any) -> Iterator[Transcript | UserError]:
+    return (event for event in listener.events(*asked) if not isinstance(event, list))
+
+
 def shown(result: Transcript | UserError) -> object:
     return str(result) if isinstance(result, UserError) else result
 
@@ -142,8 +147,15 @@ def test_results_are_in_order_and_those_of_each_recording_alone(
         heard.append(len(samples) if breaks is None else min(len(samples), breaks * block))
     told: list[float] = []
     request = Request(language=language)
-    found = list(Listener(at_once, broken, kind).results(iter(sources), request, told.append))
-    expected = [next(Listener(1, broken, kind).results([source], request)) for source in sources]
+    found, early = [], []
+    for event in Listener(at_once, broken, kind).events(iter(sources), request, told.append):
+        if isinstance(event, list):
+            early += event
+        else:
+            found.append(event)
+            assert isinstance(event, UserError) or event.segments[: len(early)] == early
+            early = []
+    expected = [next(results(Listener(1, broken, kind), [source], request)) for source in sources]
     assert list(map(shown, found)) == list(map(shown, expected))
     assert sum(told) == pytest.approx(sum(heard) / RATE)
     for number, (result, size) in enumerate(zip(found, heard, strict=True), start=1):
@@ -161,7 +173,7 @@ def test_results_are_in_order_and_those_of_each_recording_alone(
 def test_all_speech_of_a_long_recording_is_heard_once() -> None:
     samples = spoken(7, [(2.5, 1.0), (8.0, 6.0), (1.0, 0.5)])
     listener = Listener()
-    result = next(listener.results([recording(7, samples)], Request(language="de")))
+    result = next(results(listener, [recording(7, samples)], Request(language="de")))
     assert isinstance(result, Transcript)
     assert result.seconds == pytest.approx(19.0)
     spans = [(segment.start, segment.end) for segment in result.segments]
@@ -180,20 +192,22 @@ def test_all_speech_of_a_long_recording_is_heard_once() -> None:
 def test_the_language_of_the_first_window_is_that_of_its_recording(at_once: int) -> None:
     listener = Listener(at_once)
     sources = [recording(n, spoken(n, [(2.0, 6.0), (2.0, 6.0), (2.0, 1.0)])) for n in (1, 2)]
-    results = list(listener.results(sources, Request()))
-    for number, result in enumerate(results, start=1):
+    found = list(results(listener, sources, Request()))
+    for number, result in enumerate(found, start=1):
         asked = [language for call in listener.asked for n, _, language in call if n == number]
         assert asked == [None, "l0", "l0"]
         assert isinstance(result, Transcript)
         assert result.language == "l0"
     if at_once == 16:
-        assert [len(call) for call in listener.asked] == [2, 4]  # the first of both, then all others
+        assert [len(call) for call in listener.asked] == [2, 2, 2]  # the first of both, then the others
     listener = Listener(at_once)
-    list(listener.results(sources, Request(language="de")))
+    list(results(listener, sources, Request(language="de")))
     assert {language for call in listener.asked for *_, language in call} == {"de"}
 
 
-@pytest.mark.parametrize(("at_once", "read"), [(1, [1, 2, 3, 4, 5, 6]), (3, [3, 3, 3, 6, 6, 6]), (9, [6] * 6)])
+@pytest.mark.parametrize(
+    ("at_once", "read"), [(1, [1, 2, 3, 4, 5, 6]), (3, [3, 3, 3, 6, 6, 6]), (9, [4, 4, 4, 4, 6, 6])]
+)
 def test_recordings_are_read_no_sooner_than_there_is_place_for_them(at_once: int, read: list[int]) -> None:
     opened: list[int] = []
 
@@ -203,10 +217,29 @@ def test_recordings_are_read_no_sooner_than_there_is_place_for_them(at_once: int
             yield recording(number, spoken(number, [(1.0, 0.0)]))
 
     found = []
-    for result in Listener(at_once).results(sources(), Request()):
+    for result in results(Listener(at_once), sources(), Request()):
         assert isinstance(result, Transcript)
         found.append((int(result.text), len(opened)))
     assert found == list(enumerate(read, start=1))
+
+
+def test_the_first_segments_are_known_long_before_a_recording_is_read() -> None:
+    read = 0
+
+    def blocks(rate: int) -> Iterator[Tensor]:
+        nonlocal read
+        for part in spoken(1, [(2.0, 6.0)] * 50).split(RATE):
+            read += 1
+            yield part
+
+    segments = Listener(at_once=32).segments(Recording("long", blocks), Request(language="de"))
+    first = next(segments)
+    assert (first.start, read < 50) == (0.0, True)
+    rest = list(segments)
+    assert len(rest) == 49
+    assert first.end <= rest[0].start
+    with pytest.raises(UserError, match="r2: is broken"):
+        next(Listener().segments(recording(2, spoken(2, [(1.0, 0.0)]), breaks_after=0)))
 
 
 def test_silence_is_passed_over_at_once() -> None:
@@ -217,11 +250,11 @@ def test_silence_is_passed_over_at_once() -> None:
             opened.append(number)
             yield recording(number, torch.full((20 * RATE,), float(number)))
 
-    results = Listener().results(sources(), Request())
-    first = next(results)
+    found = results(Listener(), sources(), Request())
+    first = next(found)
     assert first == Transcript("", 0, 20.0)
     assert opened == [0]
-    assert [isinstance(result, Transcript) for result in results] == [True, True]
+    assert [isinstance(result, Transcript) for result in found] == [True, True]
 
 
 def test_an_hour_is_heard_in_bounded_memory() -> None:
@@ -245,7 +278,7 @@ def test_an_hour_is_heard_in_bounded_memory() -> None:
     told: list[float] = []
     listener = Listener(at_once=4)
     listener.max_window = 30.0  # type: ignore[misc]
-    result = next(listener.results([Recording("hour", blocks)], Request(), told.append))
+    result = next(results(listener, [Recording("hour", blocks)], Request(), told.append))
     assert isinstance(result, Transcript)
     assert result.seconds == sum(told) == seconds
     assert len(result.segments) > seconds / 40
@@ -256,18 +289,18 @@ def test_an_hour_is_heard_in_bounded_memory() -> None:
 def test_what_was_read_of_a_recording_that_breaks_is_not_heard() -> None:
     listener = Listener()
     samples = spoken(1, [(2.0, 6.0)] * 3)
-    results = list(listener.results([recording(1, samples, breaks_after=20), recording(2, samples * 2)], Request()))
-    assert [shown(results[0])] == ["r1: is broken"]
-    assert isinstance(results[1], Transcript)
+    found = list(results(listener, [recording(1, samples, breaks_after=20), recording(2, samples * 2)], Request()))
+    assert [shown(found[0])] == ["r1: is broken"]
+    assert isinstance(found[1], Transcript)
     assert {number for call in listener.asked for number, *_ in call} == {2}
 
 
 def test_a_window_that_cannot_be_heard_names_its_recording_and_stops_no_other() -> None:
     listener = Listener(broken=[2])
     sources = [recording(n, spoken(n, [(1.0, 0.0)])) for n in (1, 2, 3)]
-    results = list(listener.results(sources, Request()))
-    assert [shown(result) for result in results][1] == "r2: is not heard"
-    assert [result.text for result in results if isinstance(result, Transcript)] == ["1", "3"]
+    found = list(results(listener, sources, Request()))
+    assert [shown(result) for result in found][1] == "r2: is not heard"
+    assert [result.text for result in found if isinstance(result, Transcript)] == ["1", "3"]
 
 
 def test_what_a_short_recording_lacks_is_said_with_its_name() -> None:
@@ -278,7 +311,7 @@ def test_what_a_short_recording_lacks_is_said_with_its_name() -> None:
             return bool(window.samples.max() > 1)
 
     sources = [recording(n, spoken(n, [(s, 0.0)])) for n, s in ((1, 1.0), (2, 0.01), (3, 1.0))]
-    found = list(Strict().results(sources, Request()))
+    found = list(results(Strict(), sources, Request()))
     assert found[0] == Transcript("", 0, 1.0)
     assert str(found[1]) == "r2: is too short"
     assert isinstance(found[2], Transcript)

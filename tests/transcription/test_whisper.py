@@ -309,7 +309,7 @@ def test_a_long_recording_has_times_that_go_on() -> None:
     transcriber, passes = scripted({"en": [GOOD] * 3})
     told: list[float] = []
     request = Request("en", word_timestamps=True)
-    found = next(transcriber.results([Recording.of(samples)], request, told.append))
+    found = [*transcriber.events([Recording.of(samples)], request, told.append)][-1]
     assert isinstance(found, Transcript)
     assert len(passes) == 3
     assert found.text == " ".join([GOOD[0].strip()] * 3)
@@ -345,7 +345,7 @@ def test_weights_that_are_not_numbers_are_reported_with_the_recording() -> None:
     bundle = toy_whisper_bundle()
     with torch.no_grad():
         bundle.model.decoder.layers[0].feed_forward.contract.bias[0] = float("nan")
-    found = WhisperTranscriber(bundle, FAST).results([Recording.of(noise(1.0))], Request("en"))
+    found = WhisperTranscriber(bundle, FAST).events([Recording.of(noise(1.0))], Request("en"))
     assert str(next(found)) == (
         "the array of samples: the model's output is not a number; check its weights and the audio"
     )
