@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -55,6 +56,8 @@ def _seconds(inputs: Sequence[Input]) -> float | None:
     import soundfile
 
     try:
-        return sum(soundfile.info(each.path).duration for each in inputs if each.path is None or each.path.exists())
+        return sum(
+            soundfile.info(each.path).duration for each in inputs if each.path is None or os.path.exists(each.path)
+        )
     except (soundfile.SoundFileError, TypeError, UnicodeEncodeError):  # for ffmpeg, headerless, or standard input
         return None

@@ -46,8 +46,9 @@ def collect(paths: Iterable[Path]) -> list[Input]:
                 raise UserError("-: is given twice, standard input can be read once; give it once")
             found[None] = Input(None, Path("stdin"))
             continue
-        folder = path if path.is_dir() else path.parent
-        for file in _recordings(path) if path.is_dir() else [path]:
+        is_folder = os.path.isdir(path)  # where it may not be looked at, reading says so
+        folder = path if is_folder else path.parent
+        for file in _recordings(path) if is_folder else [path]:
             found.setdefault(file.parent.resolve() / file.name, Input(file, file.relative_to(folder)))
     return list(found.values())
 

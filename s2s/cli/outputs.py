@@ -45,7 +45,7 @@ def output_paths(inputs: Sequence[Input], output_dir: Path | None, formats: Sequ
         each: Output(str(name), {} if printed else {kind: folder / f"{name}.{kind}" for kind in formats})
         for each, name in _names(inputs).items()
     }
-    read = {_identity(each.path) for each in inputs if each.path is not None and each.path.exists()}
+    read = {_identity(each.path) for each in inputs if each.path is not None and os.path.exists(each.path)}
     for output in outputs.values():
         for path in output.paths.values():
             if path.exists() and _identity(path) in read:

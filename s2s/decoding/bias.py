@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from s2s.errors import UserError
 from s2s.models.memory import Memory
 from s2s.tokenizers.base import SPACE
 
+PUNCTUATION, WITHIN_WORDS = ("Po", "Pd", "Pe", "Pf"), "'’-‐‑\\"  # a backslash begins the name of a byte
 BETWEEN, INSIDE = 0, 1  # no phrase under way: between two words, inside a word
 
 
@@ -21,8 +23,8 @@ class PhraseBias(RowState):
     """The sum of the boosts of all phrases that occur in a hypothesis, each as often as it occurs, overlapping or not.
 
     `phrases` are tokens with a boost each (natural log; a negative one is a penalty). With the V `pieces` of the
-    tokenizer a phrase occurs only as whole words: both its ends are at a ▁ or at an end of the hypothesis. Without
-    pieces it occurs wherever its tokens do.
+    tokenizer a phrase occurs only as whole words: both its ends are at a ▁ or at an end of the hypothesis, or
+    punctuation follows, though no apostrophe or hyphen. Without pieces it occurs wherever its tokens do.
 
     On the way a hypothesis is lent a potential, so that the beam keeps it: the largest share of a boost for a phrase
     under way (tokens matched over tokens of the phrase), or the boosts of the phrases that are complete if a word ends
@@ -45,7 +47,7 @@ class PhraseBias(RowState):
         if pieces is not None and len(pieces) != vocab_size:
             raise UserError(f"{len(pieces)} pieces for a vocabulary of {vocab_size}: use the tokenizer of the model")
         # a word may end before a token that opens and after one that closes
-        opens = torch.tensor([pieces is None or pieces[v].startswith(SPACE) for v in range(vocab_size)])
+        opens = torch.tensor([pieces is None or _ends_a_word(pieces[v]) for v in range(vocab_size)])
         closes = torch.tensor([pieces is None or pieces[v].endswith(SPACE) for v in range(vocab_size)])
         closes[bos_id] = opens[eos_id] = True
 
@@ -113,3 +115,9 @@ class PhraseBias(RowState):
     def score(self, tokens: Tensor, state: Tensor) -> Tensor:
         self.automaton.advance(tokens, state)
         return self._gains(state).to(self.dtype).index_select(1, self.automaton.columns)
+
+
+def _ends_a_word(piece: str) -> bool:
+    """Whether what comes before a piece is a whole word."""
+    first = piece[:1]
+    return first == SPACE or (unicodedata.category(first or "a") in PUNCTUATION and first not in WITHIN_WORDS)

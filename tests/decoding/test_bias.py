@@ -22,7 +22,7 @@ from s2s.tokenizers import train_tokenizer
 
 Phrases = list[tuple[list[int], float]]
 
-PIECES = ["<blank>", "<unk>", "<s>", "</s>", "▁a", "▁b", "a", "b", "▁", "c▁"]
+PIECES = ["<blank>", "<unk>", "<s>", "</s>", "▁a", "▁b", "a", "b", "▁", "c▁", ",", "'b"]
 V = len(PIECES)
 OTHER = 1  # a token of no phrase
 
@@ -38,7 +38,7 @@ def word_edges(tokens: list[int], pieces: list[str] | None) -> list[bool]:
     """Whether a word may begin or end before token i, for i from 0 to the number of tokens."""
     if pieces is None:
         return [True] * (len(tokens) + 1)
-    inner = [pieces[b].startswith("▁") or pieces[a].endswith("▁") for a, b in itertools.pairwise(tokens)]
+    inner = [pieces[b].startswith(("▁", ",")) or pieces[a].endswith("▁") for a, b in itertools.pairwise(tokens)]
     return [True, *inner, True] if tokens else [True]
 
 
@@ -232,10 +232,10 @@ def test_scores_have_the_precision_of_the_memory_but_at_least_float32(given_type
     [
         ([], None, r"no phrases"),
         ([([4], 1.0), ([], 1.0)], None, r"phrase 2 is empty"),
-        ([([4, V], 1.0)], None, r"phrase 1 has token 10: expected ids from 0 to 9"),
+        ([([4, V], 1.0)], None, r"phrase 1 has token 12: expected ids from 0 to 11"),
         ([([EOS], 1.0)], None, r"phrase 1 has token 3"),
         ([([4], float("inf"))], None, r"phrase 1 has boost inf: expected a finite number"),
-        ([([4], 1.0)], PIECES[:-1], r"9 pieces for a vocabulary of 10"),
+        ([([4], 1.0)], PIECES[:-1], r"11 pieces for a vocabulary of 12"),
     ],
 )
 def test_phrases_that_are_not_of_the_vocabulary_are_refused(
