@@ -29,6 +29,7 @@ class PromptedMemory(Memory):
             memory.states,
             memory.lengths,
             memory.keys_values,
+            memory.counts,
             prompts=padded.to(device),
             prompt_lengths=lengths.to(device),
         )
@@ -37,5 +38,10 @@ class PromptedMemory(Memory):
         memory, lengths = super().rows(start, stop), self.prompt_lengths[start:stop]
         prompts = self.prompts[start:stop, : int(lengths.max()) if len(lengths) else 0]
         return PromptedMemory(
-            memory.states, memory.lengths, memory.keys_values, prompts=prompts, prompt_lengths=lengths
+            memory.states,
+            memory.lengths,
+            memory.keys_values,
+            memory.counts,
+            prompts=prompts,
+            prompt_lengths=lengths,
         )

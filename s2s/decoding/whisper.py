@@ -76,7 +76,7 @@ class WhisperScorer:
         first = memory.prompts.gather(1, last.unsqueeze(1)).squeeze(1).repeat_interleave(beam_size)
         rules = Rules(
             stamped=first != self.timestamps.no_timestamps_id,
-            latest=memory.lengths.repeat_interleave(beam_size),
+            latest=memory.frame_counts.sum(dim=1).repeat_interleave(beam_size),
             count=torch.zeros_like(first),
             last_is_time=torch.zeros_like(first, dtype=torch.bool),
             second_last_is_time=torch.ones_like(first, dtype=torch.bool),

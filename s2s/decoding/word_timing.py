@@ -13,6 +13,7 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -43,13 +44,14 @@ def word_times(
     languages: Sequence[str | None],
     task: str = "transcribe",
     seconds: Sequence[float] | None = None,
+    confidence: bool = True,
 ) -> list[list[Word]]:
     """The words of the text of each of B windows, times in seconds from the start of the window: memory of B windows.
 
     Special tokens and timestamps among the `tokens` are passed over. `languages` are codes, None for a model of English
     alone. Joined by spaces, where the language has them, the words are the text. `seconds` is how much audio each
-    window has, where the memory also holds silence that was added to it. The confidence is the mean probability of the
-    tokens that are said, each after the text before it.
+    window has, where the memory also holds silence that was added to it. The `confidence`, where it is wanted, is the
+    mean probability of the tokens that are said, each after the text before it.
 
     The method is openai/whisper's as far as the warping, see `token_times`, and then that of this module. Raises
     UserError for a language or task that the model does not have, and a text that is longer than its decoder takes.
@@ -68,10 +70,13 @@ def word_times(
     words: list[list[Word]] = []
     for rows in _blocks([len(prompt) + len(text) for prompt, text in zip(prompts, texts, strict=True)]):
         part = memory.rows(rows.start, rows.stop)
-        found = token_times(model, part, prompts[rows], texts[rows], frames[rows])
+        found = token_times(model, part, prompts[rows], texts[rows], frames[rows], confidence)
+        probabilities = [None] * len(part.lengths) if found.probabilities is None else found.probabilities.tolist()
         words += [
-            list(_words(units, *of_tokens, limit))
-            for units, of_tokens, limit in zip(windows[rows], zip(*found, strict=True), seconds[rows], strict=True)
+            list(_words(*of_window))
+            for of_window in zip(
+                windows[rows], found.starts.tolist(), found.weights, probabilities, seconds[rows], strict=True
+            )
         ]
     return words
 
@@ -81,14 +86,21 @@ class TokenTimes(NamedTuple):
 
     starts: Tensor  # (B,U+1) first frame of each token, and of the end of the text
     weights: Tensor  # (B,U,T) attention when each is predicted, the mean of the heads
-    probabilities: Tensor  # (B,U)
+    probabilities: Tensor | None  # (B,U)
 
 
 @torch.no_grad()
 def token_times(
-    model: Whisper, memory: Memory, prompts: Sequence[list[int]], texts: Sequence[list[int]], frames: Sequence[int]
+    model: Whisper,
+    memory: Memory,
+    prompts: Sequence[list[int]],
+    texts: Sequence[list[int]],
+    frames: Sequence[int],
+    confidence: bool = True,
 ) -> TokenTimes:
     """The frames of the tokens of texts, each after a prompt, all of equal length; `frames` are those of real audio.
+
+    Probabilities take longer than all else, and come where `confidence` is wanted.
 
     The weights of the alignment heads are standardised over the tokens and filtered by a running median over 7 frames;
     the path through their mean is that of the greatest sum. As in openai/whisper's `timing.py`.
@@ -103,9 +115,12 @@ def token_times(
     if size - 1 == model.decoder.max_positions:
         tokens = tokens[:, :-1]  # the longest text has no room for its end
 
-    log_probs, weights = model.decoder.read(memory, tokens, model.alignment_heads)
-    text = tokens[:, start : size - 1]
-    probabilities = log_probs[:, start - 1 : size - 2].gather(2, text.unsqueeze(2)).squeeze(2).float().exp()
+    states, weights = model.decoder.read(memory, tokens, model.alignment_heads)
+    probabilities = None
+    if confidence:
+        logits = model.decoder.logits(states[:, start - 1 : size - 2]).float()
+        said = logits.gather(2, tokens[:, start : size - 1].unsqueeze(2)).squeeze(2)
+        probabilities = (said - logits.logsumexp(dim=-1)).exp()
 
     tiny = torch.finfo(torch.float32).tiny
     heard = valid_mask(num_frames, weights.size(-1))[:, None, None, :]
@@ -183,10 +198,9 @@ def _opens(punctuation: str) -> bool:
 
 
 def _words(
-    units: Sequence[_Unit], starts: Tensor, weights: Tensor, probabilities: Tensor, seconds: float
+    units: Sequence[_Unit], bounds: list[int], weights: Tensor, probabilities: list[float] | None, seconds: float
 ) -> Iterator[Word]:
-    """The words of a window: starts (U+1,), weights (U,T), probabilities (U,) of its U tokens."""
-    bounds = starts.tolist()
+    """The words of a window: bounds (U+1), weights (U,T), probabilities (U) of its U tokens."""
 
     def heard(token: int) -> tuple[int, int]:
         start, end = _heard(weights[token, bounds[token] : bounds[token + 1]].tolist())
@@ -196,7 +210,7 @@ def _words(
     for unit in units:
         said = [first + i for i, is_said in enumerate(unit.said) if is_said]
         spans.append((heard(said[0])[0], heard(said[-1])[1] + _HOLD))
-        confidences.append(float(probabilities[said].mean()))
+        confidences.append(None if probabilities is None else fmean(probabilities[i] for i in said))
         first += len(unit.ids)
     for i, (unit, (start, end)) in enumerate(zip(units, spans, strict=True)):
         if i + 1 < len(units):

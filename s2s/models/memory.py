@@ -10,17 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s2s.nn.lengths import valid_mask
+
 
 @dataclass(frozen=True)
 class Memory:
     """Encoder states (B,T,D) and how many of the T frames are real, lengths (B,).
 
-    `keys_values` are what the layers of a decoder made of the states, (B,H,T,d) each, where it was asked before.
+    `keys_values` are what the layers of a decoder made of the states, (B,H,T,d) each, where it was asked before. A
+    frame may stand for several that are alike: `counts` (B,T) says for how many, 0 for padding; None: for one.
     """
 
     states: Tensor
     lengths: Tensor
     keys_values: tuple[tuple[Tensor, Tensor], ...] | None = None
+    counts: Tensor | None = None
 
     def rows(self, start: int, stop: int) -> Memory:
         """The utterances from `start` to before `stop`, without frames that are padding for all of them."""
@@ -29,14 +33,23 @@ class Memory:
         pairs = self.keys_values and tuple(
             (keys[start:stop, :, :size], values[start:stop, :, :size]) for keys, values in self.keys_values
         )
-        return Memory(self.states[start:stop, :size], lengths, pairs)
+        counts = None if self.counts is None else self.counts[start:stop, :size]
+        return Memory(self.states[start:stop, :size], lengths, pairs, counts)
 
     @classmethod
     def joined(cls, memories: Sequence[Memory]) -> Memory:
         """The utterances of several memories, one after the other."""
         size = max(memory.states.size(1) for memory in memories)
         states = [F.pad(memory.states, (0, 0, 0, size - memory.states.size(1))) for memory in memories]
-        return cls(torch.cat(states), torch.cat([memory.lengths for memory in memories]))
+        counts = None
+        if any(memory.counts is not None for memory in memories):
+            counts = torch.cat([F.pad(memory.frame_counts, (0, size - memory.states.size(1))) for memory in memories])
+        return cls(torch.cat(states), torch.cat([memory.lengths for memory in memories]), counts=counts)
+
+    @property
+    def frame_counts(self) -> Tensor:
+        """For how many frames each stands (B,T), 0 for padding: bool where none stands for several."""
+        return valid_mask(self.lengths, self.states.size(1)) if self.counts is None else self.counts
 
 
 class Encoder(Protocol):

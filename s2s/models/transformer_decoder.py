@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from s2s.models.memory import Memory
 from s2s.nn.attention.cache import HypothesisCache
+from s2s.nn.attention.multi_head import count_bias
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import Positions
 from s2s.nn.rows import join_rows
@@ -24,7 +25,7 @@ class TransformerDecoderState:
 
     past: HypothesisCache
     memory: tuple[KeysValues, ...]  # (B,H,T,d) of each layer
-    memory_mask: Tensor  # (B,1,1,T) bool
+    memory_counts: Tensor  # (B,1,1,T) as in Memory, bool where no frame stands for more than itself
     need_attention: bool = False
     attention: Tensor | None = None  # (B,K,T) of the last step, the mean of layers and heads, where asked for
 
@@ -79,12 +80,12 @@ class TransformerDecoder(nn.Module):
         return self.positions.max_positions or None
 
     def _memory(self, memory: Memory) -> tuple[tuple[KeysValues, ...], Tensor]:
-        """Keys and values (B,H,T,d) of every layer, and the mask (B,1,1,T) of real frames."""
+        """Keys and values (B,H,T,d) of every layer, and the counts (B,1,1,T) of frames, bool where all are 0 or 1."""
         pairs = memory.keys_values
         if pairs is None:
             states = self.memory_projection(memory.states)
             pairs = tuple(layer.memory_attention.heads.keys_values(states) for layer in self.layers)
-        return pairs, valid_mask(memory.lengths, memory.states.size(1))[:, None, None, :]
+        return pairs, memory.frame_counts[:, None, None, :]
 
     def prepared(self, memory: Memory) -> Memory:
         """`memory` with the keys and values of all layers, for several uses of it by this decoder."""
@@ -112,7 +113,7 @@ class TransformerDecoder(nn.Module):
         return self.read(memory, tokens, heads)[1].mean(dim=1)
 
     def read(self, memory: Memory, tokens: Tensor, heads: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """tokens (N,U) from bos on -> log-probabilities (N,U,V) and the weights of some heads (N,len(heads),U,T).
+        """tokens (N,U) from bos on -> what `logits` takes (N,U,D), and the weights of some heads (N,len(heads),U,T).
 
         A head is the number of its layer and its own number in the layer.
         """
@@ -120,14 +121,15 @@ class TransformerDecoder(nn.Module):
         looked = [
             weights[layer][:, head].reshape(len(tokens), tokens.size(1), -1) for layer, head in heads
         ]  # (B,N/B*U,T) -> (N,U,T)
-        return self.logits(x).log_softmax(dim=-1), torch.stack(looked, dim=1)
+        return x, torch.stack(looked, dim=1)
 
     def _parallel(
         self, memory: Memory, tokens: Tensor, weights_of: set[int] | frozenset[int] = frozenset()
     ) -> tuple[Tensor, dict[int, Tensor]]:
         x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         past = all_at_once(tokens)
-        pairs, mask = self._memory(memory)
+        pairs, counts = self._memory(memory)
+        mask = count_bias(counts, x)
         kept = {}
         for i, (layer, pair) in enumerate(zip(self.layers, pairs, strict=True)):
             x, weights = layer(x, past, pair, mask, need_weights=i in weights_of)
@@ -137,12 +139,12 @@ class TransformerDecoder(nn.Module):
 
     def start(self, memory: Memory, beam_size: int, need_attention: bool = False) -> TransformerDecoderState:
         """State of N = B * beam_size rows."""
-        pairs, mask = self._memory(memory)
+        pairs, counts = self._memory(memory)
         heads = self.layers[0].self_attention.heads
         return TransformerDecoderState(
             past=HypothesisCache.empty(pairs[0][0], beam_size, len(self.layers), heads.num_heads, heads.head_dim),
             memory=pairs,
-            memory_mask=mask,
+            memory_counts=counts,
             need_attention=need_attention,
         )
 
@@ -153,8 +155,9 @@ class TransformerDecoder(nn.Module):
         """
         x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         mask = state.past.open_shared(valid_mask(lengths, tokens.size(1)))
+        bias = count_bias(state.memory_counts, x)
         for i, (layer, memory) in enumerate(zip(self.layers, state.memory, strict=True)):
-            x, _ = layer(x, from_cache(state.past, i, mask), memory, state.memory_mask)
+            x, _ = layer(x, from_cache(state.past, i, mask), memory, bias)
         return x
 
     def step(self, tokens: Tensor, state: TransformerDecoderState) -> tuple[Tensor, TransformerDecoderState]:
@@ -166,10 +169,10 @@ class TransformerDecoder(nn.Module):
         past = state.past
         grid = past.positions.shape
         x = self._embed(tokens.clamp(min=0).view(grid), self.positions(past.positions))  # (B,K,D)
-        mask = past.open()
+        mask, bias = past.open(), count_bias(state.memory_counts, x)
         total = None
         for i, (layer, memory) in enumerate(zip(self.layers, state.memory, strict=True)):
-            x, weights = layer(x, from_cache(past, i, mask), memory, state.memory_mask, state.need_attention)
+            x, weights = layer(x, from_cache(past, i, mask), memory, bias, state.need_attention)
             if weights is not None:
                 total = weights.mean(dim=1) + (0.0 if total is None else total)
         past.close(tokens.view(grid) >= 0)
@@ -185,7 +188,7 @@ class TransformerDecoder(nn.Module):
             state.memory = tuple(
                 (k.index_select(0, utterances), v.index_select(0, utterances)) for k, v in state.memory
             )
-            state.memory_mask = state.memory_mask.index_select(0, utterances)
+            state.memory_counts = state.memory_counts.index_select(0, utterances)
         return state
 
     def join(self, state: TransformerDecoderState, other: TransformerDecoderState) -> TransformerDecoderState:
@@ -193,5 +196,5 @@ class TransformerDecoder(nn.Module):
         state.past.join(other.past)
         both = zip(state.memory, other.memory, strict=True)
         state.memory = tuple((join_rows(k, more_k), join_rows(v, more_v)) for (k, v), (more_k, more_v) in both)
-        state.memory_mask = join_rows(state.memory_mask, other.memory_mask)
+        state.memory_counts = join_rows(state.memory_counts, other.memory_counts)
         return state

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from s2s.models.memory import Memory
-from s2s.nn.lengths import valid_mask
+from s2s.nn.attention.multi_head import count_bias
 from s2s.nn.positions import Positions
 from s2s.nn.transformer import TransformerLayer, everything
 
@@ -52,10 +53,14 @@ class TransformerEncoder(nn.Module):
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """source (B,S,F) or tokens (B,S), lengths (B,) -> Memory"""
         x, lengths = self.front(source, lengths)
-        x = self.dropout(self.norm_embedding(x + self.positions.first(x.size(1), x.device).to(x.dtype)))
-        valid = valid_mask(lengths, x.size(1))
+        positions = self.positions.first(x.size(1), x.device)
+        return self.memory_of(x, positions, Memory(x, lengths).frame_counts)
+
+    def memory_of(self, x: Tensor, positions: Tensor, counts: Tensor) -> Memory:
+        """What the layers make of frames (B,T,D) at positions (B,T,D) or (T,D), counts (B,T) as in a Memory."""
+        x = self.dropout(self.norm_embedding(x + positions.to(x.dtype)))
         # Without padding there is no need of a mask, and attention is quicker without.
-        past = everything(None if bool(valid.all()) else valid[:, None, None, :])
+        bias = None if bool((counts == 1).all()) else count_bias(counts, x)[:, None, None, :]
         for layer in self.layers:
-            x, _ = layer(x, past)
-        return Memory(self.norm(x), lengths)
+            x, _ = layer(x, everything(bias))
+        return Memory(self.norm(x), (counts > 0).sum(dim=1), counts=None if counts.dtype == torch.bool else counts)

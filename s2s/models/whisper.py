@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.memory import Memory
@@ -11,7 +13,8 @@ from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.models.transformer_encoder import TransformerEncoder
 from s2s.nn.lengths import valid_mask
 
-SILENCE = -0.75  # a log-mel value below which speech has nothing to say
+ALIKE = 10  # neighbouring frames of silence, 0.2 s, that one stands for; twice as many are as good
+BEYOND = 8  # source frames: the second memory frame after an utterance is of them alone
 
 
 class Whisper(EncoderDecoder):
@@ -38,48 +41,33 @@ class Whisper(EncoderDecoder):
         super().__init__(vocab_size, encoder, decoder, bos_id, eos_id)
         self.alignment_heads = [(layer, head) for layer, head in alignment_heads]
         self.suppress_ids, self.suppress_begin_ids = suppress_ids, suppress_begin_ids
-        self._silence: Memory | None = None
 
     @property
     def max_frames(self) -> int:
         """Memory frames of the window that Whisper was trained to hear: 1500, 30 s."""
         return self.encoder.positions.max_positions
 
-    def surrounded(self, memory: Memory) -> Memory:
-        """A memory of the decoder in which each utterance goes on with silence to the full window.
+    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
+        """Features (B,S,F), lengths (B,) -> Memory of windows that go on with silence, as Whisper was trained to hear.
 
-        The decoder has never seen a shorter one and says things again and again; the encoder does without what it
-        would make of silence, which is taken from a window that has nothing else. Its keys and values are made once.
+        Silence is what the quietest value of an utterance makes. Of its frames one in `ALIKE` is encoded, and stands
+        for all of them in every attention: so a short window costs a fraction of a full one, and sounds the same.
         """
-        if bool((memory.lengths >= self.max_frames).all()):
-            return self.decoder.prepared(memory)
-        silence = self._of_silence()
-        real = valid_mask(memory.lengths, self.max_frames)
-
-        def filled(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-            """x (B,...,T,d) where there are real frames, then y (1,...,T',d)"""
-            joined = y.expand(len(x), *y.shape[1:]).clone()
-            joined[..., : x.size(-2), :] = torch.where(mask[..., : x.size(-2), :], x, joined[..., : x.size(-2), :])
-            return joined
-
-        assert silence.keys_values is not None
-        pairs = self.decoder.prepared(memory).keys_values or ()
-        mask = real[:, None, :, None]
-        keys_values = tuple(
-            (filled(keys, silent_keys, mask), filled(values, silent_values, mask))
-            for (keys, values), (silent_keys, silent_values) in zip(pairs, silence.keys_values, strict=True)
-        )
-        states = filled(memory.states, silence.states, real[:, :, None])
-        return Memory(states, torch.full_like(memory.lengths, self.max_frames), keys_values)
-
-    @torch.no_grad()
-    def _of_silence(self) -> Memory:
-        like = next(self.encoder.parameters())
-        known = self._silence and (self._silence.states.device, self._silence.states.dtype)
-        if self._silence is None or known != (like.device, like.dtype):
-            frames = self.max_frames * self.encoder.subsampling_factor
-            bins = self.encoder.front.convolutions[0].in_channels  # type: ignore[index, union-attr]
-            source = like.new_full((1, frames, bins), SILENCE)
-            memory = self.encode(source, torch.tensor([frames], device=like.device))
-            self._silence = self.decoder.prepared(memory)
-        return self._silence
+        num_frames = self.encoder.output_lengths(lengths)
+        beyond = torch.where(num_frames < self.max_frames, BEYOND, 0)
+        if not bool(beyond.any()):
+            return super().encode(source, lengths)
+        real = valid_mask(lengths, source.size(1) + BEYOND).unsqueeze(-1)
+        source = F.pad(source, (0, 0, 0, BEYOND))
+        quietest = source.masked_fill(~real, float("inf")).amin(dim=(1, 2), keepdim=True)
+        x, _ = self.encoder.front(torch.where(real, source, quietest), lengths + beyond)
+        positions = self.encoder.positions.first(self.max_frames, x.device)
+        groups = torch.arange(0, self.max_frames, ALIKE, device=x.device)
+        sizes = (self.max_frames - groups).clamp(max=ALIKE)
+        frames, places, counts = [], [], []
+        for row, n in zip(x, num_frames.tolist(), strict=True):
+            silent = groups >= n
+            frames.append(torch.cat((row[:n], row[n + 1].expand(int(silent.sum()), -1))))
+            places.append(torch.cat((positions[:n], positions[(groups + sizes // 2)[silent]])))
+            counts.append(torch.cat((sizes.new_ones(n), sizes[silent])))
+        return self.encoder.memory_of(*(pad_sequence(rows, batch_first=True) for rows in (frames, places, counts)))

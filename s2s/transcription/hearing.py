@@ -41,6 +41,7 @@ class Hearing:
     temperature: float = 0.0
     hypotheses: list[Hypothesis] = field(default_factory=list)
     memory: Memory | None = None
+    size: int = 0  # samples that the memory is of, silence counted
 
     @property
     def best(self) -> Hypothesis:

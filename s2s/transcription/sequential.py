@@ -49,7 +49,7 @@ def sequentially(
         hearings = [(reader, hearing) for reader in active if (hearing := reader.next()) is not None]
         transcriber.listen([hearing for _, hearing in hearings], request.task)
         spoken = [hearing for _, hearing in hearings if request.word_timestamps and transcriber.is_spoken(hearing)]
-        words = dict(zip(map(id, spoken), transcriber.words(spoken, request.task), strict=True))
+        words = dict(zip(map(id, spoken), transcriber.words(spoken, request), strict=True))
         for reader, hearing in hearings:
             reader.take(hearing, words.get(id(hearing)))
         while active and active[0].result is not None:
@@ -152,7 +152,7 @@ class _Reader:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Text between two time tokens, seconds from the start of the window."""
+    """Text between two time tokens, which are among its tokens; seconds from the start of the window."""
 
     start: float
     end: float
@@ -176,12 +176,11 @@ def timed_stretches(tokens: Sequence[int], timestamp_begin: int, seconds: float)
         times = [i for i, flag in enumerate(is_time) if flag]
         start, last = (time(times[0]), time(times[-1])) if times else (0.0, 0.0)
         end = last if last > start else seconds
-        return [Stretch(start, end, [t for t in tokens if t < timestamp_begin])], seconds
+        return [Stretch(start, end, list(tokens))], seconds
     stretches = []
     first = 0
     for stop in pairs + ([len(tokens)] if to_the_end else []):
-        text = [token for token in tokens[first:stop] if token < timestamp_begin]
-        stretches.append(Stretch(time(first) if is_time[first] else 0.0, time(stop - 1), text))
+        stretches.append(Stretch(time(first) if is_time[first] else 0.0, time(stop - 1), list(tokens[first:stop])))
         first = stop
     return stretches, seconds if to_the_end else time(pairs[-1] - 1)
 

@@ -38,6 +38,7 @@ from s2s.transcription.transcriber import Event, OnSeconds, Transcriber
 from s2s.transcription.transcript import Segment, Transcript, merged
 
 FULL = 30.0  # seconds that Whisper was trained to hear
+ALLOWANCE = 1.0  # seconds by which a window counts as longer, when its text is thought too long for it
 LEAST = 0.05  # seconds: nothing shorter is speech
 SURE = 0.5  # probability of a token (geometric mean) in text that was passed over at first
 WORDS_AT_ONCE = 8  # windows whose words are timed together
@@ -55,9 +56,9 @@ NOT_SAMPLED: dict[str, Any] = {
 class WhisperTranscriber(Transcriber):
     """Whisper with a search: audio in, text out.
 
-    `decoding` is how it searches (default: conf/decoding/whisper.yaml). A short window is heard with little silence
-    behind it (`tail` seconds), which takes a fraction of the work of the 30 s that Whisper was trained on; if its text
-    is in `doubt`, it is heard again in full, and then by sampling.
+    `decoding` is how it searches (default: conf/decoding/whisper.yaml). A short window is heard with `tail` seconds of
+    silence behind it, and a rough idea of the rest of the 30 s that Whisper was trained on (`Whisper.encode`); if its
+    text is in `doubt`, it is heard again in full, and then by sampling.
     """
 
     max_window = FULL
@@ -67,7 +68,7 @@ class WhisperTranscriber(Transcriber):
         bundle: Bundle[Whisper],
         decoding: DecodingConfig | None = None,
         doubt: Doubt | None = None,
-        tail: float = 1.0,
+        tail: float = 0.3,
         dtype: str = "float32",
     ) -> None:
         assert isinstance(bundle.tokenizer, WhisperTokenizer)
@@ -163,7 +164,7 @@ class WhisperTranscriber(Transcriber):
             return False
         if doubt.min_log_prob is not None and hearing.log_prob < doubt.min_log_prob:
             return True
-        frames = self._size(hearing.window, full=False) // self._samples_per_frame
+        frames = (len(hearing.window.samples) + ALLOWANCE * self.sampling_rate) // self._samples_per_frame
         return len(tokens) >= int(frames * self.decoding.max_length_ratio) and hearing.temperature == 0.0
 
     def _is_silence(self, hearing: Hearing) -> bool:
@@ -189,16 +190,22 @@ class WhisperTranscriber(Transcriber):
         for stop in range(1, len(hearings) + 1):
             if stop == len(hearings) or (stop + 1 - start) * sizes[stop] > most:
                 group = hearings[start:stop]
-                memory = self.encode([h.window.samples for h in group], sizes[start:stop])
-                for i, hearing in enumerate(group):
-                    hearing.memory = memory.rows(i, i + 1)
-                prepared = self.model.surrounded(memory)
+                self._encode(group, sizes[start:stop])
+                prepared = self.model.decoder.prepared(Memory.joined([h.memory for h in group if h.memory]))
                 self._detect(group, prepared)
                 yield PromptedMemory.of(prepared, [self._prompt(hearing, task) for hearing in group])
                 start = stop
 
     def _prompt(self, hearing: Hearing, task: str) -> list[int]:
         return self.tokenizer.prompt(hearing.language, task, hearing.timestamps, hearing.previous)
+
+    def _encode(self, hearings: Sequence[Hearing], sizes: Sequence[int]) -> None:
+        """Give windows their memories, where they have none of those sizes from a pass before."""
+        new = [(hearing, size) for hearing, size in zip(hearings, sizes, strict=True) if hearing.size != size]
+        if new:
+            memory = self.encode([hearing.window.samples for hearing, _ in new], [size for _, size in new])
+        for i, (hearing, size) in enumerate(new):
+            hearing.memory, hearing.size = memory.rows(i, i + 1), size
 
     def encode(self, waveforms: Sequence[Tensor], sizes: Sequence[int]) -> Memory:
         """The memory of waveforms (n,), each with silence behind it up to its size in samples."""
@@ -222,7 +229,7 @@ class WhisperTranscriber(Transcriber):
     def transcripts(self, hearings: Sequence[Hearing], request: Request) -> list[Transcript]:
         """What was heard in each window, in segments that are sentences, with the times of their words."""
         spoken = [hearing for hearing in hearings if self.is_spoken(hearing)]
-        words = dict(zip(map(id, spoken), self.words(spoken, request.task), strict=True))
+        words = dict(zip(map(id, spoken), self.words(spoken, request), strict=True))
         return [self._transcript(hearing, words.get(id(hearing)), request) for hearing in hearings]
 
     def is_spoken(self, hearing: Hearing) -> bool:
@@ -230,14 +237,15 @@ class WhisperTranscriber(Transcriber):
         return not self._is_silence(hearing) and bool(self.tokenizer.decode(hearing.best.tokens).strip())
 
     @torch.inference_mode()
-    def words(self, hearings: Sequence[Hearing], task: str) -> Iterator[list[Word]]:
-        """The words of each window, times from the start of its recording."""
+    def words(self, hearings: Sequence[Hearing], request: Request) -> Iterator[list[Word]]:
+        """The words of each window, times from the start of its recording; their confidence where they are wanted."""
         for start in range(0, len(hearings), WORDS_AT_ONCE):
             group = hearings[start : start + WORDS_AT_ONCE]
-            memory = self.model.surrounded(Memory.joined([h.memory for h in group if h.memory is not None]))
+            memory = self.model.decoder.prepared(Memory.joined([h.memory for h in group if h.memory]))
             texts, languages = [h.best.tokens for h in group], [h.language for h in group]
             seconds = [len(h.window.samples) / self.sampling_rate for h in group]
-            found = word_times(self.model, self.tokenizer, memory, texts, languages, task, seconds)
+            wanted = request.word_timestamps
+            found = word_times(self.model, self.tokenizer, memory, texts, languages, request.task, seconds, wanted)
             for hearing, words in zip(group, found, strict=True):
                 yield [shifted(word, hearing.window.start) for word in words]
 

@@ -32,7 +32,7 @@ def test_rows_have_their_own_prompts_without_the_padding_of_others(
 
 def test_a_prompt_comes_to_a_memory_that_is_prepared() -> None:
     model = toy_whisper()
-    memory = model.surrounded(model.encode(*toy_features([4, 6])))
+    memory = model.decoder.prepared(model.encode(*toy_features([4, 6])))
     prompted = PromptedMemory.of(memory, [[SOT], [PREVIOUS, 1, SOT]])
     assert prompted.keys_values is memory.keys_values
     rows = prompted.rows(1, 2)
@@ -45,7 +45,7 @@ def test_a_prompt_comes_to_a_memory_that_is_prepared() -> None:
 @torch.no_grad()
 def test_attention_is_where_the_decoder_looked_after_the_prompt() -> None:
     model = toy_whisper()
-    memory = model.surrounded(model.encode(*toy_features([4, 12])))
+    memory = model.decoder.prepared(model.encode(*toy_features([4, 12])))
     prompts = [[SOT], [PREVIOUS, 1, 2, SOT, NO_TIMES]]
     scorer = WhisperScorer(model, TIMES)
     search = LabelSearch(

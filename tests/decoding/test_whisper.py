@@ -91,11 +91,11 @@ def test_the_next_token_is_as_the_rules_say_whatever_came_before(
     model.decoder.out_bias[BEGIN:] += times_lead  # type: ignore[index]
     memories = [model.encode(*toy_features([chance.randint(1, 2 * FRAMES)], seed + b)) for b in range(len(prompts))]
     if seed % 2:
-        memories = [model.surrounded(memory) for memory in memories]
+        memories = [model.decoder.prepared(memory) for memory in memories]
     scorer = WhisperScorer(model, TIMES)
     joining = (len(prompts) + 1) // 2  # the first of those that join later, each alone
     first = PromptedMemory.of(
-        Memory(Memory.joined(memories[:joining]).states, torch.cat([m.lengths for m in memories[:joining]])),
+        Memory.joined(memories[:joining]),
         prompts[:joining],
     )
     state = scorer.start(first, beam_size)
@@ -126,7 +126,7 @@ def test_the_next_token_is_as_the_rules_say_whatever_came_before(
             b = present[n // beam_size]
             if token >= 0:
                 past[n] = [] if (own := past[n]) is None else [*own, token]
-                likely[n] = expected(model, memories[b], prompts[b], past[n] or [], int(memories[b].lengths))
+                likely[n] = expected(model, memories[b], prompts[b], past[n] or [], int(memories[b].frame_counts.sum()))
                 assert found[n].tolist() == pytest.approx(likely[n], abs=1e-9)
                 assert found[n].exp().sum().item() == pytest.approx(1.0)
         staying = [b for b in range(len(present)) if chance.random() < 0.9] or [0]
@@ -231,7 +231,7 @@ def all_texts(
     past: tuple[int, ...] = (),
 ) -> dict[tuple[int, ...], float]:
     """log P of every text that goes on from `past`, its end counted."""
-    log_probs = expected(model, memory, prompt, list(past), model.max_frames, times)
+    log_probs = expected(model, memory, prompt, list(past), int(memory.frame_counts.sum()), times)
     found = {past: log_probs[model.eos_id]} if log_probs[model.eos_id] > -math.inf else {}
     for token, value in enumerate(log_probs):
         if len(past) < max_length and token != model.eos_id and value > -math.inf:
@@ -250,7 +250,7 @@ def test_a_wide_search_finds_the_best_of_all_texts(seed: int, power: float, stam
     prompts = [[model.bos_id], [model.eos_id + 2, 1, 0, model.bos_id]]
     if not stamped:
         prompts = [[*prompt, begin - 1] for prompt in prompts]
-    memory = model.surrounded(model.encode(*toy_features([1, 4], seed)))
+    memory = model.decoder.prepared(model.encode(*toy_features([1, 4], seed)))
     found = search(model, 60, 4, nbest=8, power=power)(PromptedMemory.of(memory, prompts))
     for b, prompt in enumerate(prompts):
         sums = all_texts(model, memory.rows(b, b + 1), prompt, 4, times)
@@ -274,10 +274,10 @@ def test_a_window_is_written_down_the_same_alone_and_in_any_batch(
 ) -> None:
     model, chance = toy_whisper(FRAMES, seed=seed), random.Random(seed)
     lengths = [chance.randint(1, 2 * FRAMES) for _ in prompts]
-    together = model.surrounded(model.encode(*toy_features(lengths, seed, more=2 * FRAMES - max(lengths))))
+    together = model.decoder.prepared(model.encode(*toy_features(lengths, seed, more=2 * FRAMES - max(lengths))))
     options = {"end_detection": "patience", "batch_size": batch_size}
     found = search(model, beam_size, 8, beam_size, **options)(PromptedMemory.of(together, prompts))  # type: ignore[arg-type]
     for b, (length, prompt) in enumerate(zip(lengths, prompts, strict=True)):
-        alone = model.surrounded(model.encode(*toy_features([length], seed + b)))
+        alone = model.decoder.prepared(model.encode(*toy_features([length], seed + b)))
         other = search(model, beam_size, 8, beam_size, end_detection="patience")(PromptedMemory.of(alone, [prompt]))  # type: ignore[arg-type]
         same(found[b], other[0])

@@ -69,10 +69,14 @@ class Planned(nn.Module):
         before = tokens.size(1) - len(self.weights) - 1  # tokens of the prompt but its last, which predicts the first
         rows = torch.full((tokens.size(1), self.weights.size(1)), 1e-3)
         rows[before:-1] = self.weights
-        log_probs = torch.zeros(1, tokens.size(1), VOCAB_SIZE)
-        text = tokens[0, before + 1 : -1]
-        log_probs[0, range(before, tokens.size(1) - 2), text] = self.probabilities.log()
-        return log_probs, rows.expand(1, len(heads), -1, -1)
+        text, others = tokens[0, before + 1 : -1], (1 - self.probabilities) / (VOCAB_SIZE - 1)
+        probabilities = torch.full((1, tokens.size(1), VOCAB_SIZE), 1 / VOCAB_SIZE)
+        probabilities[0, before:-2] = others[:, None]
+        probabilities[0, range(before, tokens.size(1) - 2), text] = self.probabilities
+        return probabilities.log(), rows.expand(1, len(heads), -1, -1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return x
 
 
 def planned(
@@ -189,14 +193,19 @@ def test_the_warping_is_that_of_another_implementation() -> None:
     found = token_times(model, memory, [prompt] * 2, texts, frames)
     for b, (text, length) in enumerate(zip(texts, frames, strict=True)):
         sequence = torch.tensor([[*prompt, *text, TOKENIZER.eos_id]])
-        log_probs, weights = model.decoder.read(memory.rows(b, b + 1), sequence, model.alignment_heads)
+        weights = model.decoder.read(memory.rows(b, b + 1), sequence, model.alignment_heads)[1]
+        log_probs = model.decoder(memory.rows(b, b + 1), sequence)
         weights = weights[..., :length] / weights[..., :length].sum(dim=-1, keepdim=True)
         deviation, mean = torch.std_mean(weights, dim=2, keepdim=True, correction=0)
         matrix = theirs._median_filter((weights - mean) / deviation, 7).mean(dim=1)[0, len(prompt) - 1 : -1]
         tokens, at = theirs._dynamic_time_warping(-matrix.detach().numpy())
         assert found.starts[b, : len(text) + 1].tolist() == [int(at[tokens == u][0]) for u in range(len(text) + 1)]
         expected = [log_probs[0, len(prompt) - 1 + u, index].exp().item() for u, index in enumerate(text)]
+        assert found.probabilities is not None
         assert found.probabilities[b, : len(text)].tolist() == pytest.approx(expected)
+    unasked = token_times(model, memory, [prompt] * 2, texts, frames, confidence=False)
+    assert unasked.probabilities is None
+    assert torch.equal(unasked.starts, found.starts)
 
 
 def test_special_tokens_and_timestamps_are_passed_over() -> None:

@@ -233,8 +233,8 @@ def test_the_weights_of_some_heads_are_those_of_the_layers(lengths: list[int], r
     model, memory = other(OPTIONS[seed % len(OPTIONS)], seed), toy_memory(lengths, seed)
     tokens = torch.randint(7, (len(lengths) * rows, 4))
     every = [(layer, head) for layer in range(2) for head in range(4)]
-    log_probs, weights = model.read(memory, tokens, every)
-    torch.testing.assert_close(log_probs, model(memory, tokens))
+    states, weights = model.read(memory, tokens, every)
+    torch.testing.assert_close(model.logits(states).log_softmax(dim=-1), model(memory, tokens))
     assert weights.shape == (len(tokens), 8, 4, memory.states.size(1))
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(len(tokens), 8, 4).double())
     torch.testing.assert_close(weights.mean(dim=1), model.attention(memory, tokens))

@@ -28,6 +28,14 @@ def attend(
     return F.dropout(weights, dropout) @ values, weights
 
 
+def count_bias(counts: Tensor, like: Tensor) -> Tensor:
+    """The bias of `attend` for keys that each stand for several alike: the log of how many, -inf for none.
+
+    A mask, bool, is its own bias.
+    """
+    return counts if counts.dtype == torch.bool else counts.to(like.dtype).log()
+
+
 class Heads(nn.Module):
     """Query, key, value and output projections of H heads: (B,U,D) <-> (B,H,U,D/H)."""
 
