@@ -138,16 +138,23 @@ class Transcriber(ABC):
                         enough = min(2 * enough, self.at_once)
                         self._take(turns, request)
                         _tell(queue, on_seconds)
-                        yield from _news(queue, on_seconds)
+                        yield from self._news(queue, on_seconds)
             except UserError as error:
                 pending.error = error  # rather than what was said of its windows so far: that depends on the others
             if not pending.seconds:
                 empty = f"{source.name}: 0 s of audio are shorter than one frame; nothing to hear"
                 pending.error = pending.error or UserError(empty)
             pending.read = True
-            yield from _news(queue, on_seconds)
+            yield from self._news(queue, on_seconds)
         self._take(turns, request)
-        yield from _news(queue, on_seconds)
+        yield from self._news(queue, on_seconds)
+
+    def _news(self, queue: deque[_Pending], on_seconds: OnSeconds) -> Iterator[Event]:
+        while queue and queue[0].finished:
+            _tell([queue[0]], on_seconds)
+            yield queue.popleft().result()
+        if queue and queue[0].seconds > self.max_window and (segments := queue[0].news()):
+            yield segments
 
     def _counted(self, source: Recording, pending: _Pending) -> Iterator[Tensor]:
         for block in source.blocks(self.sampling_rate):
@@ -206,14 +213,6 @@ def _tell(queue: Iterable[_Pending], on_seconds: OnSeconds) -> None:
     for pending in queue:
         on_seconds(pending.unheard)
         pending.unheard = 0.0
-
-
-def _news(queue: deque[_Pending], on_seconds: OnSeconds) -> Iterator[Event]:
-    while queue and queue[0].finished:
-        _tell([queue[0]], on_seconds)
-        yield queue.popleft().result()
-    if queue and (segments := queue[0].news()):
-        yield segments
 
 
 def stitch(parts: Sequence[Transcript], seconds: float, language: str | None = None) -> Transcript:
