@@ -8,7 +8,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from s2s.errors import UserError, nearest
 
@@ -59,3 +61,24 @@ def build(config: Mapping[str, Any], where: str = "model") -> nn.Module:
     if missing:
         raise UserError(f"{where}: {module_class.__name__} needs {', '.join(missing)}")
     return module_class(**arguments)
+
+
+class _Unset(TorchFunctionMode):
+    """Functions of torch.nn.init leave tensors as they are."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def build_empty(config: Mapping[str, Any], where: str) -> nn.Module:
+    """As `build`, with parameters that are on no device and have no values, for weights to take their place.
+
+    Nothing is allocated and nothing is drawn: on the meta device that would load torch's compiler, for two seconds.
+    """
+    with torch.device("meta"), _Unset():
+        return build(config, where)

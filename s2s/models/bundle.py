@@ -17,7 +17,7 @@ from torch import nn
 from s2s.audio.features import Features, build_features, features_config
 from s2s.errors import UserError
 from s2s.files import replacing
-from s2s.models.build import build
+from s2s.models.build import build_empty
 from s2s.models.hybrid import HybridModel
 from s2s.tokenizers.base import Tokenizer
 from s2s.tokenizers.load import load_tokenizer
@@ -95,8 +95,7 @@ def read_model(
     Raises UserError where the model is not a `kind`, or one of them is missing, broken, or does not fit the others.
     """
     path = Path(folder) / CONFIG
-    with torch.device("meta"):  # neither memory nor random numbers for weights that are about to be replaced
-        model = build(config[key], f"{path}: {key}")
+    model = build_empty(config[key], f"{path}: {key}")
     if not isinstance(model, kind):
         raise UserError(f"{path}: {key}._target_: expected {kind.__module__}.{kind.__name__}")
     weights = read_weights(folder)

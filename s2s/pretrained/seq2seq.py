@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from s2s.errors import UserError
-from s2s.models.build import build
+from s2s.models.build import build_empty
 from s2s.models.bundle import CARD
 from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.translation_bundle import TranslationBundle
@@ -103,8 +103,7 @@ def read_seq2seq(folder: Path, kind: str | None = None) -> TranslationBundle:
             f"{says.place('eos_token_id')}: {config['eos_id']}, but </s> of the tokenizer is {tokenizer.eos_id}; give "
             "the model's own"
         )
-    with torch.device("meta"):  # nothing is allocated: the weights take its place
-        model = build(config, str(folder / CONFIG))
+    model = build_empty(config, str(folder / CONFIG))
     assert isinstance(model, EncoderDecoder)
     _check_fit(folder, weights, model.state_dict())
     model.load_state_dict(weights, assign=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from s2s.audio.log_mel import LogMel, LogMelConfig
 from s2s.errors import UserError
-from s2s.models.build import build
+from s2s.models.build import build_empty
 from s2s.models.bundle import CARD, Bundle
 from s2s.models.card import model_card
 from s2s.models.whisper import Whisper
@@ -41,8 +41,7 @@ def read_whisper(path: Path, vocabulary: Path | None = None, size: str | None = 
     else:
         tokenizer = vocabulary_beside(path, vocab_size) or find_vocabulary(vocab_size)
     config = _config(path, source, tokenizer, size)
-    with torch.device("meta"):  # nothing is allocated: the weights take its place
-        model = build(config, str(path))
+    model = build_empty(config, str(path))
     assert isinstance(model, Whisper)
     model.load_state_dict(_fitting(path, source.weights, model.state_dict()), assign=True)
     features = LogMel(LogMelConfig(num_mel_bins=config["encoder"]["front"]["input_dim"]))
