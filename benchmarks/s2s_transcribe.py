@@ -11,6 +11,7 @@ from peers.whisper_work import Samples, Tell, Transcribe, Work, arguments, measu
 import s2s
 from s2s.audio.voice_activity import best_detector
 from s2s.decoding.config import load_decoding_config
+from s2s.transcription.request import Request
 
 
 def main() -> None:
@@ -25,8 +26,12 @@ def main() -> None:
         transcriber = s2s.load(work.folder / "s2s", decoding, dtype=options.dtype)
 
         def transcribe(waveforms: Sequence[Samples], tell: Tell) -> None:
-            found = transcriber.transcribe(list(waveforms), language=work.language, sequential=window_by_window)
-            for number, transcript in enumerate(found):
+            if options.audio == "long":
+                for number, samples in enumerate(waveforms):
+                    for segment in transcriber.segments(samples, Request(work.language, sequential=window_by_window)):
+                        tell(number, f"{segment.text} ")
+                return
+            for number, transcript in enumerate(transcriber.transcribe(list(waveforms), language=work.language)):
                 tell(number, transcript.text)
 
         return transcribe, {
@@ -44,8 +49,8 @@ def main() -> None:
         options,
         load,
         ("s2s", "torch"),
-        f"windows {windows}; fallback on temperatures: its default, 0.2 to 1.0 with the best of 5 samples; the text of "
-        "a recording comes when all of it is done",
+        f"windows {windows}; fallback on temperatures: its default, 0.2 to 1.0 with the best of 5 samples; the first "
+        "result of a long recording is its first segment",
     )
 
 
