@@ -1,6 +1,6 @@
 # make demo: install into .venv and transcribe a recording (make demo AUDIO=talk.mp3).
 # make recipe: install into .venv and train, decode and score a small digits recogniser on real speech.
-# make test: install into .venv and run all tests.
+# make test: install into .venv and run all tests, as many at once as there are cores.
 # All need Python 3.10 or later and nothing else; the first run installs, later ones do not.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,7 +22,7 @@ recipe: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" egs/fsdd/asr/demo.sh
 
 test: .venv/installed
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
