@@ -61,7 +61,10 @@ def test_every_override_of_a_decoding_that_is_named_is_accepted() -> None:
 def test_files_that_are_named_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            path, _, anchor = target.partition("#")
+            assert (page.parent / path).exists(), f"{page.name}: {target}"
+            headings = re.findall(r"^#+ (.+)$", (page.parent / path).read_text(), re.MULTILINE) if anchor else []
+            assert not anchor or anchor in [each.lower().replace(" ", "-") for each in headings], target
 
 
 def test_importing_s2s_loads_nothing_heavy() -> None:
