@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from s2s.nn.attention.cache import HypothesisCache
 from s2s.nn.attention.multi_head import count_bias
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import Positions
-from s2s.nn.rows import join_rows
+from s2s.nn.rows import RowBuffer, join_rows
 from s2s.nn.transformer import KeysValues, TransformerLayer, all_at_once, from_cache
 
 
@@ -24,7 +25,7 @@ class TransformerDecoderState:
     """The past of N = B*K hypotheses, and the memory's keys and values, once per utterance."""
 
     past: HypothesisCache
-    memory: tuple[KeysValues, ...]  # (B,H,T,d) of each layer
+    memory: tuple[tuple[RowBuffer, RowBuffer], ...]  # keys and values (B,H,T,d) of each layer
     memory_counts: Tensor  # (B,1,1,T) as in Memory, bool where no frame stands for more than itself
     need_attention: bool = False
     attention: Tensor | None = None  # (B,K,T) of the last step, the mean of layers and heads, where asked for
@@ -143,7 +144,7 @@ class TransformerDecoder(nn.Module):
         heads = self.layers[0].self_attention.heads
         return TransformerDecoderState(
             past=HypothesisCache.empty(pairs[0][0], beam_size, len(self.layers), heads.num_heads, heads.head_dim),
-            memory=pairs,
+            memory=tuple((RowBuffer(keys), RowBuffer(values)) for keys, values in pairs),
             memory_counts=counts,
             need_attention=need_attention,
         )
@@ -156,8 +157,8 @@ class TransformerDecoder(nn.Module):
         x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         mask = state.past.open_shared(valid_mask(lengths, tokens.size(1)))
         bias = count_bias(state.memory_counts, x)
-        for i, (layer, memory) in enumerate(zip(self.layers, state.memory, strict=True)):
-            x, _ = layer(x, from_cache(state.past, i, mask), memory, bias)
+        for i, (layer, (keys, values)) in enumerate(zip(self.layers, state.memory, strict=True)):
+            x, _ = layer(x, from_cache(state.past, i, mask), (keys.rows, values.rows), bias)
         return x
 
     def step(self, tokens: Tensor, state: TransformerDecoderState) -> tuple[Tensor, TransformerDecoderState]:
@@ -171,7 +172,8 @@ class TransformerDecoder(nn.Module):
         x = self._embed(tokens.clamp(min=0).view(grid), self.positions(past.positions))  # (B,K,D)
         mask, bias = past.open(), count_bias(state.memory_counts, x)
         total = None
-        for i, (layer, memory) in enumerate(zip(self.layers, state.memory, strict=True)):
+        for i, (layer, (keys, values)) in enumerate(zip(self.layers, state.memory, strict=True)):
+            memory = (keys.rows, values.rows)
             x, weights = layer(x, from_cache(past, i, mask), memory, bias, state.need_attention)
             if weights is not None:
                 total = weights.mean(dim=1) + (0.0 if total is None else total)
@@ -185,16 +187,16 @@ class TransformerDecoder(nn.Module):
         """Make row n continue from row `parents[n]`, of the same utterance; `utterances` are those that stay."""
         state.past.select(parents, utterances)
         if utterances is not None:
-            state.memory = tuple(
-                (k.index_select(0, utterances), v.index_select(0, utterances)) for k, v in state.memory
-            )
+            for buffer in chain.from_iterable(state.memory):
+                buffer.keep(utterances)
             state.memory_counts = state.memory_counts.index_select(0, utterances)
         return state
 
     def join(self, state: TransformerDecoderState, other: TransformerDecoderState) -> TransformerDecoderState:
         """The utterances of `other` behind those of `state`."""
         state.past.join(other.past)
-        both = zip(state.memory, other.memory, strict=True)
-        state.memory = tuple((join_rows(k, more_k), join_rows(v, more_v)) for (k, v), (more_k, more_v) in both)
+        both = zip(chain.from_iterable(state.memory), chain.from_iterable(other.memory), strict=True)
+        for buffer, more in both:
+            buffer.join(more.rows)
         state.memory_counts = join_rows(state.memory_counts, other.memory_counts)
         return state

@@ -76,7 +76,7 @@ class WhisperTranscriber(Transcriber):
         self.decoding = decoding or load_decoding_config(["decoding=whisper"])
         self.doubt, self.tail = doubt or Doubt(), tail
         self.parameter = next(self.model.parameters())
-        self.at_once = 2 * self.decoding.batch_size
+        self.at_once = self.decoding.batch_size
         self.searches: dict[float, Search] = {0.0: build_search(self.decoding, [self.model], self.tokenizer)}
 
     @property
