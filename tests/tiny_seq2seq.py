@@ -146,7 +146,8 @@ def toy_translation_bundle(folder: Path, languages: tuple[str, ...] = (), seed: 
     write_marian_tokenizer(folder, languages=languages)
     tokenizer = MarianTokenizer.from_huggingface(folder)
     size = tokenizer.vocab_size
-    small = {"model_dim": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 16, "max_positions": 40}
+    small = {"model_dim": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 16}
+    small |= {"positions": "learned", "max_positions": 40}
     front = {"_target_": "s2s.nn.embedding.TokenFront", "vocab_size": size, "model_dim": 16}
     config = {
         "_target_": "s2s.models.encoder_decoder.EncoderDecoder",

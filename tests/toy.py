@@ -31,7 +31,7 @@ def toy_model(vocab_size: int = 6, seed: int = 0) -> HybridModel:
         for out in (model.ctc.out, model.decoder.out):  # type: ignore[attr-defined]
             out.weight *= 3
         for block in model.encoder.blocks:  # type: ignore[attr-defined]
-            torch.nn.init.normal_(block.attention.position_bias)
+            torch.nn.init.normal_(block.attention.scheme.position_bias)
     return model.double().eval()
 
 

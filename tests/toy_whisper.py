@@ -33,6 +33,7 @@ def _config(
         "encoder": {
             "_target_": f"{name}transformer_encoder.TransformerEncoder",
             "front": front,
+            "positions": "learned",
             "max_positions": max_frames,
             **sizes,
         },
@@ -40,6 +41,7 @@ def _config(
             "_target_": f"{name}transformer_decoder.TransformerDecoder",
             "vocab_size": vocab_size,
             "memory_dim": dim,
+            "positions": "learned",
             "max_positions": max_positions,
             "scale_embedding": False,
             "tie_output": True,

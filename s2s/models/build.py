@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -39,6 +40,39 @@ def _check(key: str, value: object, expected: Any) -> None:
         raise UserError(f"{key}: expected {expected.__name__}, got {value!r}")
 
 
+def _argument(value: Any, where: str, expected: Any) -> Any:
+    """A constructor argument: a module, a config dataclass (or a list of them) where one is expected, or as it is."""
+    plain = next((kind for kind in _kinds(expected) if is_dataclass(kind)), None)
+    if plain is not None and isinstance(value, Mapping):
+        return _dataclass(plain, value, where)
+    if plain is not None and isinstance(value, Sequence) and not isinstance(value, str):
+        return [_argument(each, f"{where}.{i}", plain) for i, each in enumerate(value)]
+    if plain is not None and value is not None:
+        raise UserError(f"{where}: expected a mapping of keys such as {next(iter(fields(plain))).name}, got {value!r}")
+    _check(where, value, expected)
+    return build(value, where) if isinstance(value, Mapping) else value
+
+
+def _kinds(expected: Any) -> list[Any]:
+    """All types that a type hint is made of."""
+    inner = typing.get_args(expected)
+    return [kind for each in inner for kind in _kinds(each)] if inner else [expected]
+
+
+def _dataclass(kind: Any, config: Mapping[str, Any], where: str) -> Any:
+    types = typing.get_type_hints(kind)
+    for key, value in config.items():
+        if key not in types:
+            raise UserError(f"{where}.{key}: {kind.__name__} has no such key.{nearest(key, types)}")
+        kinds = _kinds(types[key])
+        if value is not None or type(None) not in kinds:
+            _check(f"{where}.{key}", value, kinds[0])
+    try:
+        return kind(**config)
+    except UserError as error:  # it begins with the key
+        raise UserError(f"{where}.{error}") from error
+
+
 def build(config: Mapping[str, Any], where: str = "model") -> nn.Module:
     """The module that `config` describes, nested `_target_`s first; `where` is the key that errors name.
 
@@ -55,8 +89,7 @@ def build(config: Mapping[str, Any], where: str = "model") -> nn.Module:
             continue
         if key not in parameters:
             raise UserError(f"{where}.{key}: {module_class.__name__} has no such key.{nearest(key, parameters)}")
-        _check(f"{where}.{key}", value, types.get(key))
-        arguments[key] = build(value, f"{where}.{key}") if isinstance(value, Mapping) else value
+        arguments[key] = _argument(value, f"{where}.{key}", types.get(key))
     missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in arguments]
     if missing:
         raise UserError(f"{where}: {module_class.__name__} needs {', '.join(missing)}")

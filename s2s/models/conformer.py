@@ -5,8 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from s2s.models.memory import Memory
+from s2s.nn.attention.config import Attentions, of_layer
+from s2s.nn.attention.scores import key_bias
 from s2s.nn.conformer import ConformerBlock
 from s2s.nn.lengths import valid_mask
+from s2s.nn.positions import Positions
 from s2s.nn.subsampling import ConvolutionSubsampling
 
 
@@ -27,13 +30,20 @@ class ConformerEncoder(nn.Module):
         kernel_size: int = 31,
         subsampling_channels: int = 256,
         dropout: float = 0.1,
+        positions: str = "relative",
+        max_positions: int = 0,
+        attention: Attentions = None,
     ) -> None:
         super().__init__()
         self.model_dim = model_dim
         self.subsampling_factor = 4
         self.subsampling = ConvolutionSubsampling(input_dim, model_dim, subsampling_channels, dropout)
+        self.positions = Positions(positions, model_dim, max_positions)
         self.blocks = nn.ModuleList(
-            ConformerBlock(model_dim, num_heads, feed_forward_dim, kernel_size, dropout) for _ in range(num_layers)
+            ConformerBlock(
+                model_dim, num_heads, feed_forward_dim, kernel_size, dropout, positions, of_layer(attention, i)
+            )
+            for i in range(num_layers)
         )
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -43,7 +53,9 @@ class ConformerEncoder(nn.Module):
     def forward(self, source: Tensor, lengths: Tensor) -> Memory:
         """source (B,S,F), lengths (B,) -> Memory with T about S/4 frames"""
         x, lengths = self.subsampling(source, lengths)
+        x = x + self.positions.first(x.size(1), x.device).to(x.dtype)
         valid = valid_mask(lengths, x.size(1))
+        bias = key_bias(valid, x)
         for block in self.blocks:
-            x = block(x, valid)
+            x = block(x, valid, bias)
         return Memory(x, lengths)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from s2s.errors import UserError
 from s2s.models.memory import Memory
 from s2s.nn.attention.cache import HypothesisCache
+from s2s.nn.attention.config import Attentions, of_decoder_layer
 from s2s.nn.lengths import valid_mask
-from s2s.nn.positions import sinusoidal
-from s2s.nn.transformer import TransformerLayer, all_at_once, from_cache
+from s2s.nn.positions import Positions
+from s2s.nn.transformer import TransformerLayer, before, from_cache
 
 
 def teacher_forced(target: Tensor, lengths: Tensor, bos_id: int, eos_id: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,24 +55,36 @@ class TransformerLanguageModel(nn.Module):
         dropout: float = 0.1,
         bos_id: int = 2,
         eos_id: int = 3,
+        positions: str = "sinusoidal",
+        max_positions: int = 0,
+        attention: Attentions = None,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.bos_id, self.eos_id = bos_id, eos_id
         self.embedding = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embedding.weight, std=model_dim**-0.5)
+        self.positions = Positions(positions, model_dim, max_positions)
         self.layers: list[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
-            TransformerLayer(model_dim, num_heads, feed_forward_dim, dropout, over_memory=False)
-            for _ in range(num_layers)
+            TransformerLayer(
+                model_dim,
+                num_heads,
+                feed_forward_dim,
+                dropout,
+                over_memory=False,
+                positions=positions,
+                self_attention=of_decoder_layer(attention, i),
+            )
+            for i in range(num_layers)
         )
         self.norm = nn.LayerNorm(model_dim)
         self.out = nn.Linear(model_dim, vocab_size)
         self.dropout = nn.Dropout(dropout)
 
     def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """tokens (A,U), positions (A,U) or (U,) -> (A,U,D) (Vaswani et al. 2017, sections 3.4 and 3.5)"""
+        """tokens (A,U), the vectors of their positions (A,U,D) or (U,D) -> (A,U,D)"""
         x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
-        return self.dropout(x + sinusoidal(positions, x.size(-1)).to(x.dtype))
+        return self.dropout(x + positions.to(x.dtype))
 
     def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> log-probabilities (N,U,V) of each next token; `memory` is not looked at."""
@@ -79,10 +92,9 @@ class TransformerLanguageModel(nn.Module):
 
     def log_probs(self, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> log-probabilities (N,U,V) of each next token"""
-        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
-        past = all_at_once(tokens)
+        x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         for layer in self.layers:
-            x, _ = layer(x, past)
+            x, _ = layer(x, before)
         return self.out(self.norm(x)).log_softmax(dim=-1)
 
     def loss(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -94,14 +106,13 @@ class TransformerLanguageModel(nn.Module):
         """State of N = B * beam_size rows, in the dtype of the weights. Raises UserError where attention is wanted."""
         if need_attention:
             raise UserError("a language model attends to no memory: ask the attention decoder for attention")
-        heads = self.layers[0].self_attention.heads
-        like = self.embedding.weight.new_empty(len(memory.lengths))
-        return HypothesisCache.empty(like, beam_size, len(self.layers), heads.num_heads, heads.head_dim)
+        shapes = [layer.self_attention.heads.cached_shapes() for layer in self.layers]
+        return HypothesisCache.empty(len(memory.lengths), beam_size, shapes, like=self.embedding.weight)
 
     def step(self, tokens: Tensor, state: HypothesisCache) -> tuple[Tensor, HypothesisCache]:
         """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""
         grid = state.positions.shape
-        x = self._embed(tokens.clamp(min=0).view(grid), state.positions)  # (B,K,D)
+        x = self._embed(tokens.clamp(min=0).view(grid), self.positions(state.positions))  # (B,K,D)
         mask = state.open()
         for i, layer in enumerate(self.layers):
             x, _ = layer(x, from_cache(state, i, mask))

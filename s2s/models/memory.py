@@ -17,13 +17,13 @@ from s2s.nn.lengths import valid_mask
 class Memory:
     """Encoder states (B,T,D) and how many of the T frames are real, lengths (B,).
 
-    `keys_values` are what the layers of a decoder made of the states, (B,H,T,d) each, where it was asked before. A
+    `keys_values` are what the layers of a decoder made of the states, (B,H',T,d) each, where it was asked before. A
     frame may stand for several that are alike: `counts` (B,T) says for how many, 0 for padding; None: for one.
     """
 
     states: Tensor
     lengths: Tensor
-    keys_values: tuple[tuple[Tensor, Tensor], ...] | None = None
+    keys_values: tuple[tuple[Tensor, ...], ...] | None = None
     counts: Tensor | None = None
 
     def rows(self, start: int, stop: int) -> Memory:
@@ -31,7 +31,7 @@ class Memory:
         lengths = self.lengths[start:stop]
         size = int(lengths.max()) if len(lengths) else 0
         pairs = self.keys_values and tuple(
-            (keys[start:stop, :, :size], values[start:stop, :, :size]) for keys, values in self.keys_values
+            tuple(kept[start:stop, :, :size] for kept in layer) for layer in self.keys_values
         )
         counts = None if self.counts is None else self.counts[start:stop, :size]
         return Memory(self.states[start:stop, :size], lengths, pairs, counts)

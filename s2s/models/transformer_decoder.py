@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from s2s.models.memory import Memory
 from s2s.nn.attention.cache import HypothesisCache
-from s2s.nn.attention.multi_head import count_bias
+from s2s.nn.attention.config import Attentions, of_decoder_layer, of_layer
+from s2s.nn.attention.multi_head import Cached
+from s2s.nn.attention.scores import count_bias
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import Positions
 from s2s.nn.rows import RowBuffer, join_rows
-from s2s.nn.transformer import KeysValues, TransformerLayer, all_at_once, from_cache
+from s2s.nn.transformer import TransformerLayer, before, from_cache
 
 
 @dataclass
@@ -25,7 +27,7 @@ class TransformerDecoderState:
     """The past of N = B*K hypotheses, and the memory's keys and values, once per utterance."""
 
     past: HypothesisCache
-    memory: tuple[tuple[RowBuffer, RowBuffer], ...]  # keys and values (B,H,T,d) of each layer
+    memory: tuple[tuple[RowBuffer, ...], ...]  # keys and values (B,H',T,d) of each layer, or what they are made of
     memory_counts: Tensor  # (B,1,1,T) as in Memory, bool where no frame stands for more than itself
     need_attention: bool = False
     attention: Tensor | None = None  # (B,K,T) of the last step, the mean of layers and heads, where asked for
@@ -34,8 +36,8 @@ class TransformerDecoderState:
 class TransformerDecoder(nn.Module):
     """Predicts the next token from the tokens so far and a memory (Vaswani et al. 2017, section 3.1).
 
-    The defaults are the pre-norm Transformer with sinusoidal positions. Other people's models have learned positions
-    (as many as `max_positions`), norms after the residuals (not `pre_norm`), a norm of the embedded tokens, no last
+    The defaults are the pre-norm Transformer with sinusoidal positions. Other people's models have learned positions,
+    `max_positions` of them, norms after the residuals (not `pre_norm`), a norm of the embedded tokens, no last
     norm, or the embedding as output matrix too (`tie_output`).
     """
 
@@ -51,23 +53,36 @@ class TransformerDecoder(nn.Module):
         activation: str = "relu",
         pre_norm: bool = True,
         final_norm: bool = True,
+        positions: str = "sinusoidal",
         max_positions: int = 0,
         scale_embedding: bool = True,
         norm_embedding: bool = False,
         tie_output: bool = False,
         out_bias: bool = True,
+        self_attention: Attentions = None,
+        cross_attention: Attentions = None,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.embedding = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embedding.weight, std=model_dim**-0.5)
         self.scale = math.sqrt(model_dim) if scale_embedding else 1.0
-        self.positions = Positions(max_positions, model_dim)
+        self.positions = Positions(positions, model_dim, max_positions)
         self.norm_embedding = nn.LayerNorm(model_dim) if norm_embedding else nn.Identity()
         self.memory_projection = nn.Linear(memory_dim, model_dim) if memory_dim != model_dim else nn.Identity()
         self.layers: list[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
-            TransformerLayer(model_dim, num_heads, feed_forward_dim, dropout, activation=activation, pre_norm=pre_norm)
-            for _ in range(num_layers)
+            TransformerLayer(
+                model_dim,
+                num_heads,
+                feed_forward_dim,
+                dropout,
+                activation=activation,
+                pre_norm=pre_norm,
+                positions=positions,
+                self_attention=of_decoder_layer(self_attention, i),
+                cross_attention=of_layer(cross_attention, i),
+            )
+            for i in range(num_layers)
         )
         self.norm = nn.LayerNorm(model_dim) if final_norm else nn.Identity()
         if tie_output:
@@ -80,12 +95,12 @@ class TransformerDecoder(nn.Module):
         """How many tokens it can take, bos or prompt included; None: any number."""
         return self.positions.max_positions or None
 
-    def _memory(self, memory: Memory) -> tuple[tuple[KeysValues, ...], Tensor]:
-        """Keys and values (B,H,T,d) of every layer, and the counts (B,1,1,T) of frames, bool where all are 0 or 1."""
+    def _memory(self, memory: Memory) -> tuple[tuple[Cached, ...], Tensor]:
+        """Keys and values (B,H',T,d) of every layer, and the counts (B,1,1,T) of frames, bool where all are 0 or 1."""
         pairs = memory.keys_values
         if pairs is None:
             states = self.memory_projection(memory.states)
-            pairs = tuple(layer.memory_attention.heads.keys_values(states) for layer in self.layers)
+            pairs = tuple(layer.memory_attention.project(states) for layer in self.layers)
         return pairs, memory.frame_counts[:, None, None, :]
 
     def prepared(self, memory: Memory) -> Memory:
@@ -109,8 +124,7 @@ class TransformerDecoder(nn.Module):
 
     def attention(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> where each looked (N,U,T): the mean weights of all layers and heads."""
-        num_heads = self.layers[0].memory_attention.heads.num_heads
-        heads = [(layer, head) for layer in range(len(self.layers)) for head in range(num_heads)]
+        heads = [(i, head) for i, layer in enumerate(self.layers) for head in range(layer.memory_attention.num_heads)]
         return self.read(memory, tokens, heads)[1].mean(dim=1)
 
     def read(self, memory: Memory, tokens: Tensor, heads: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
@@ -128,12 +142,11 @@ class TransformerDecoder(nn.Module):
         self, memory: Memory, tokens: Tensor, weights_of: set[int] | frozenset[int] = frozenset()
     ) -> tuple[Tensor, dict[int, Tensor]]:
         x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
-        past = all_at_once(tokens)
         pairs, counts = self._memory(memory)
         mask = count_bias(counts, x)
         kept = {}
         for i, (layer, pair) in enumerate(zip(self.layers, pairs, strict=True)):
-            x, weights = layer(x, past, pair, mask, need_weights=i in weights_of)
+            x, weights = layer(x, before, pair, mask, need_weights=i in weights_of)
             if weights is not None:
                 kept[i] = weights
         return x, kept
@@ -141,10 +154,10 @@ class TransformerDecoder(nn.Module):
     def start(self, memory: Memory, beam_size: int, need_attention: bool = False) -> TransformerDecoderState:
         """State of N = B * beam_size rows."""
         pairs, counts = self._memory(memory)
-        heads = self.layers[0].self_attention.heads
+        shapes = [layer.self_attention.heads.cached_shapes() for layer in self.layers]
         return TransformerDecoderState(
-            past=HypothesisCache.empty(pairs[0][0], beam_size, len(self.layers), heads.num_heads, heads.head_dim),
-            memory=tuple((RowBuffer(keys), RowBuffer(values)) for keys, values in pairs),
+            past=HypothesisCache.empty(len(counts), beam_size, shapes, like=pairs[0][0]),
+            memory=tuple(tuple(map(RowBuffer, cached)) for cached in pairs),
             memory_counts=counts,
             need_attention=need_attention,
         )
@@ -157,8 +170,8 @@ class TransformerDecoder(nn.Module):
         x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         mask = state.past.open_shared(valid_mask(lengths, tokens.size(1)))
         bias = count_bias(state.memory_counts, x)
-        for i, (layer, (keys, values)) in enumerate(zip(self.layers, state.memory, strict=True)):
-            x, _ = layer(x, from_cache(state.past, i, mask), (keys.rows, values.rows), bias)
+        for i, (layer, buffers) in enumerate(zip(self.layers, state.memory, strict=True)):
+            x, _ = layer(x, from_cache(state.past, i, mask), tuple(b.rows for b in buffers), bias)
         return x
 
     def step(self, tokens: Tensor, state: TransformerDecoderState) -> tuple[Tensor, TransformerDecoderState]:
@@ -172,8 +185,8 @@ class TransformerDecoder(nn.Module):
         x = self._embed(tokens.clamp(min=0).view(grid), self.positions(past.positions))  # (B,K,D)
         mask, bias = past.open(), count_bias(state.memory_counts, x)
         total = None
-        for i, (layer, (keys, values)) in enumerate(zip(self.layers, state.memory, strict=True)):
-            memory = (keys.rows, values.rows)
+        for i, (layer, buffers) in enumerate(zip(self.layers, state.memory, strict=True)):
+            memory = tuple(b.rows for b in buffers)
             x, weights = layer(x, from_cache(past, i, mask), memory, bias, state.need_attention)
             if weights is not None:
                 total = weights.mean(dim=1) + (0.0 if total is None else total)

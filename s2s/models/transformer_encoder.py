@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from s2s.models.memory import Memory
-from s2s.nn.attention.multi_head import count_bias
+from s2s.nn.attention.config import Attentions, of_layer
+from s2s.nn.attention.scores import key_bias
 from s2s.nn.positions import Positions
 from s2s.nn.transformer import TransformerLayer, everything
 
@@ -28,20 +29,30 @@ class TransformerEncoder(nn.Module):
         activation: str = "relu",
         pre_norm: bool = True,
         final_norm: bool = True,
+        positions: str = "sinusoidal",
         max_positions: int = 0,
         norm_embedding: bool = False,
+        attention: Attentions = None,
     ) -> None:
         super().__init__()
         self.model_dim = model_dim
         self.front = front
         self.subsampling_factor: int = front.subsampling_factor  # type: ignore[assignment]
-        self.positions = Positions(max_positions, model_dim)
+        self.positions = Positions(positions, model_dim, max_positions)
         self.norm_embedding = nn.LayerNorm(model_dim) if norm_embedding else nn.Identity()
         self.layers: list[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
             TransformerLayer(
-                model_dim, num_heads, feed_forward_dim, dropout, False, activation=activation, pre_norm=pre_norm
+                model_dim,
+                num_heads,
+                feed_forward_dim,
+                dropout,
+                over_memory=False,
+                activation=activation,
+                pre_norm=pre_norm,
+                positions=positions,
+                self_attention=of_layer(attention, i),
             )
-            for _ in range(num_layers)
+            for i in range(num_layers)
         )
         self.norm = nn.LayerNorm(model_dim) if final_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
@@ -59,8 +70,7 @@ class TransformerEncoder(nn.Module):
     def memory_of(self, x: Tensor, positions: Tensor, counts: Tensor) -> Memory:
         """What the layers make of frames (B,T,D) at positions (B,T,D) or (T,D), counts (B,T) as in a Memory."""
         x = self.dropout(self.norm_embedding(x + positions.to(x.dtype)))
-        # Without padding there is no need of a mask, and attention is quicker without.
-        bias = None if bool((counts == 1).all()) else count_bias(counts, x)[:, None, None, :]
+        bias = key_bias(counts, x)
         for layer in self.layers:
             x, _ = layer(x, everything(bias))
         return Memory(self.norm(x), (counts > 0).sum(dim=1), counts=None if counts.dtype == torch.bool else counts)

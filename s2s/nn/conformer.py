@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s.errors import UserError
-from s2s.nn.attention.relative import RelativeSelfAttention
+from s2s.nn.attention.attention import Attention
+from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.feed_forward import FeedForward
 
 
@@ -35,12 +36,21 @@ class ConvolutionModule(nn.Module):
 
 
 class ConformerBlock(nn.Module):
-    """Half feed-forward, relative self-attention, convolution, half feed-forward (Gulati et al. 2020, eq. 1)."""
+    """Half feed-forward, self-attention, convolution, half feed-forward (Gulati et al. 2020, eq. 1)."""
 
-    def __init__(self, model_dim: int, num_heads: int, feed_forward_dim: int, kernel_size: int, dropout: float) -> None:
+    def __init__(
+        self,
+        model_dim: int,
+        num_heads: int,
+        feed_forward_dim: int,
+        kernel_size: int,
+        dropout: float,
+        positions: str = "relative",
+        attention: AttentionConfig | None = None,
+    ) -> None:
         super().__init__()
         self.feed_forward_in = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
-        self.attention = RelativeSelfAttention(model_dim, num_heads, dropout)
+        self.attention = Attention(model_dim, num_heads, dropout, attention, positions)
         self.convolution = ConvolutionModule(model_dim, kernel_size, dropout)
         self.feed_forward_out = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
         self.norm_feed_forward_in = nn.LayerNorm(model_dim)
@@ -50,10 +60,10 @@ class ConformerBlock(nn.Module):
         self.norm = nn.LayerNorm(model_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B,T,D), valid (B,T) -> (B,T,D)"""
+    def forward(self, x: Tensor, valid: Tensor, bias: Tensor | None) -> Tensor:
+        """x (B,T,D), valid (B,T), a bias over keys (B,1,1,T) as in `Softmax.forward` -> (B,T,D)"""
         x = x + 0.5 * self.feed_forward_in(self.norm_feed_forward_in(x))
-        x = x + self.dropout(self.attention(self.norm_attention(x), valid))
+        x = x + self.dropout(self.attention.within(self.norm_attention(x), bias))
         x = x + self.convolution(self.norm_convolution(x), valid)
         x = x + 0.5 * self.feed_forward_out(self.norm_feed_forward_out(x))
         return self.norm(x)

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s2s.errors import UserError
+from s2s.errors import UserError, nearest
+
+POSITIONS = ("sinusoidal", "learned", "relative", "rotary", "alibi", "none")
 
 
 def sinusoidal(positions: Tensor, dim: int) -> Tensor:
@@ -19,20 +21,35 @@ def sinusoidal(positions: Tensor, dim: int) -> Tensor:
 
 
 class Positions(nn.Module):
-    """Vectors of positions from 0 on: a learned table of `max_positions`, or sinusoids where that is 0."""
+    """What is added to the input for positions from 0 on: sinusoids, a learned table of `max_positions`, or nothing.
 
-    def __init__(self, max_positions: int, dim: int) -> None:
+    Nothing for the kinds that are attention's own: relative, rotary, alibi and none.
+    """
+
+    def __init__(self, kind: str, dim: int, max_positions: int = 0) -> None:
         super().__init__()
-        self.dim, self.max_positions = dim, max_positions
+        if kind not in POSITIONS:
+            raise UserError(f"positions={kind}: expected one of {', '.join(POSITIONS)}.{nearest(kind, POSITIONS)}")
+        if (kind == "learned") != bool(max_positions):
+            raise UserError(
+                f"positions={kind}, max_positions={max_positions}: learned positions need to know how many there are, "
+                "and others have no end"
+            )
+        self.kind, self.dim, self.max_positions = kind, dim, max_positions
         self.weight = nn.Parameter(torch.empty(max_positions, dim)) if max_positions else None
         if self.weight is not None:
             nn.init.normal_(self.weight, std=dim**-0.5)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """positions (...) -> (..., D); those past the end of the table, in rows of no interest, get its last vector."""
-        if self.weight is None:
+        """positions (...) -> (..., D), or (..., 1) of zeros.
+
+        Those past the end of the table, in rows of no interest, get its last vector.
+        """
+        if self.weight is not None:
+            return F.embedding(positions.clamp(max=self.max_positions - 1), self.weight)
+        if self.kind == "sinusoidal":
             return sinusoidal(positions, self.dim)
-        return F.embedding(positions.clamp(max=self.max_positions - 1), self.weight)
+        return torch.zeros(*positions.shape, 1, device=positions.device)
 
     def first(self, size: int, device: torch.device) -> Tensor:
         """The vectors (size,D) of the first positions; UserError where the table ends before."""

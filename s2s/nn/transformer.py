@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from s2s.errors import UserError, nearest
+from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.cache import HypothesisCache
-from s2s.nn.attention.multi_head import MultiHeadAttention
+from s2s.nn.attention.config import AttentionConfig
+from s2s.nn.attention.multi_head import Cached
 from s2s.nn.feed_forward import FeedForward
 
-KeysValues = tuple[Tensor, Tensor]
-Past = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
+Past = Callable[[Attention, Tensor], Tensor]  # what self-attention makes of x (A,U,D) and what it may see
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
@@ -40,12 +40,15 @@ class TransformerLayer(nn.Module):
         over_memory: bool = True,
         activation: str = "relu",
         pre_norm: bool = True,
+        positions: str = "none",
+        self_attention: AttentionConfig | None = None,
+        cross_attention: AttentionConfig | None = None,
     ) -> None:
         super().__init__()
         self.pre_norm = pre_norm
-        self.self_attention = MultiHeadAttention(model_dim, num_heads, dropout)
+        self.self_attention = Attention(model_dim, num_heads, dropout, self_attention, positions)
         if over_memory:
-            self.memory_attention = MultiHeadAttention(model_dim, num_heads, dropout)
+            self.memory_attention = Attention(model_dim, num_heads, dropout, cross_attention, over_memory=True)
         self.feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, activation_module(activation))
         self.norm_self = nn.LayerNorm(model_dim)
         if over_memory:
@@ -57,22 +60,21 @@ class TransformerLayer(nn.Module):
         self,
         x: Tensor,
         past: Past,
-        memory: KeysValues | None = None,
+        memory: Cached | None = None,
         memory_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """x (A,U,D) over a memory of B utterances, A a multiple of B -> the same shape, and the weights if needed.
 
-        The weights are (B,H,A/B*U,T). `past` turns the keys and values of x into those to attend to and a mask.
+        The weights are (B,H,A/B*U,T).
         """
         y = self._before(x, self.norm_self)
-        keys, values, mask = past(*self.self_attention.heads.keys_values(y))
-        x = self._after(x + self.dropout(self.self_attention(y, keys, values, mask)[0]), self.norm_self)
+        x = self._after(x + self.dropout(past(self.self_attention, y)), self.norm_self)
         weights = None
         if memory is not None:
             # All rows of one utterance attend as the queries of one sequence, so its keys and values are read once.
             y = self._before(x, self.norm_memory).view(memory[0].size(0), -1, x.size(-1))
-            attended, weights = self.memory_attention(y, *memory, memory_mask, need_weights)
+            attended, weights = self.memory_attention.over(y, memory, memory_mask, need_weights)
             x = self._after(x + self.dropout(attended).view_as(x), self.norm_memory)
         y = self._before(x, self.norm_feed_forward)
         return self._after(x + self.feed_forward(y), self.norm_feed_forward), weights
@@ -84,17 +86,16 @@ class TransformerLayer(nn.Module):
         return x if self.pre_norm else norm(x)
 
 
-def everything(mask: Tensor | None) -> Past:
-    """The past of a layer that sees all positions, those that `mask` (broadcast to (A,H,U,U)) shows: an encoder's."""
-    return lambda keys, values: (keys, values, mask)
+def everything(bias: Tensor | None) -> Past:
+    """The past of a layer that sees all positions, those that `bias` (B,1,1,T) shows: an encoder's."""
+    return lambda attention, x: attention.within(x, bias)
 
 
-def all_at_once(tokens: Tensor) -> Past:
-    """The past of every one of tokens (A,U): those before it, and itself."""
-    causal = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool, device=tokens.device).tril()
-    return lambda keys, values: (keys, values, causal)
+def before(attention: Attention, x: Tensor) -> Tensor:
+    """The past of a decoder's layer that is given all tokens at once: of each, those before it, and itself."""
+    return attention.within(x, causal=True)
 
 
 def from_cache(cache: HypothesisCache, layer: int, mask: Tensor) -> Past:
     """The past of new tokens: what `mask` shows of a layer's cache, which the tokens enter."""
-    return lambda keys, values: (*cache.write(layer, keys, values), mask)
+    return lambda attention, x: attention.after(x, cache, layer, mask)

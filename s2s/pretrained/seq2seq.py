@@ -167,6 +167,7 @@ def _config(says: Settings, family: Family, tied: bool) -> dict[str, Any]:
             "activation": ACTIVATIONS[activation],
             "pre_norm": False,
             "final_norm": False,
+            "positions": "learned",
             "max_positions": says.whole("max_position_embeddings"),
             "norm_embedding": family.norm_embedding,
         }

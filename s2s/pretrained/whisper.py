@@ -84,6 +84,7 @@ def _config(path: Path, source: Source, tokenizer: WhisperTokenizer, size: str |
             "feed_forward_dim": _shape(path, weights, f"{side}.layers.0.feed_forward.expand.weight", 2)[0],
             "dropout": 0.0,
             "activation": "gelu",
+            "positions": "learned",
             "max_positions": _shape(path, weights, f"{side}.positions.weight", 2)[0],
         }
     num_layers = sides["decoder"]["num_layers"]

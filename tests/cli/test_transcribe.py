@@ -80,6 +80,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
             **side,
             "_target_": "s2s.models.transformer_encoder.TransformerEncoder",
             "front": {"_target_": "s2s.nn.subsampling.ConvolutionFront", "input_dim": 80, "model_dim": 16},
+            "positions": "learned",
             "max_positions": 1500,
         },
         "decoder": {
@@ -87,6 +88,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "_target_": "s2s.models.transformer_decoder.TransformerDecoder",
             "vocab_size": tokenizer.vocab_size,
             "memory_dim": 16,
+            "positions": "learned",
             "max_positions": 14,
             "scale_embedding": False,
             "tie_output": True,

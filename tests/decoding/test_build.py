@@ -306,7 +306,8 @@ def toy_translator(seed: int = 0, max_positions: int = 0) -> EncoderDecoder:
     """A model without a CTC output, over text."""
     torch.manual_seed(seed)
     encoder = TransformerEncoder(TokenFront(9, 16), 16, 2, 2, 32)
-    decoder = TransformerDecoder(8, 16, 16, 2, 2, 32, max_positions=max_positions)
+    kind = "learned" if max_positions else "sinusoidal"
+    decoder = TransformerDecoder(8, 16, 16, 2, 2, 32, positions=kind, max_positions=max_positions)
     with torch.no_grad():
         decoder.out.weight *= 3  # type: ignore[operator, union-attr]
     return EncoderDecoder(8, encoder, decoder).double().eval()

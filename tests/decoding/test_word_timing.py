@@ -43,7 +43,9 @@ def whisper(decoder: nn.Module, heads: list[list[int]]) -> Whisper:
 def toy(max_positions: int = 100) -> Whisper:
     """A decoder of random weights, which looks at few frames at a time."""
     torch.manual_seed(0)
-    decoder = TransformerDecoder(VOCAB_SIZE, DIM, DIM, 2, 2, DIM, max_positions=max_positions, tie_output=True)
+    decoder = TransformerDecoder(
+        VOCAB_SIZE, DIM, DIM, 2, 2, DIM, positions="learned", max_positions=max_positions, tie_output=True
+    )
     with torch.no_grad():
         for layer in decoder.layers:
             layer.memory_attention.heads.key.weight *= 6

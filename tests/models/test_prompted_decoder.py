@@ -21,7 +21,8 @@ PROMPT = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=3)
 
 def decoder(max_positions: int = 12) -> TransformerDecoder:
     torch.manual_seed(0)
-    return TransformerDecoder(VOCAB_SIZE, 16, 16, 2, 2, 32, max_positions=max_positions).double().eval()
+    kind = "learned" if max_positions else "sinusoidal"
+    return TransformerDecoder(VOCAB_SIZE, 16, 16, 2, 2, 32, positions=kind, max_positions=max_positions).double().eval()
 
 
 @given(lengths=LENGTHS, prompt=PROMPT, size=st.integers(1, 5))

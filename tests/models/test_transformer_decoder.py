@@ -94,7 +94,7 @@ def test_the_past_takes_no_more_room_than_the_hypotheses_need() -> None:
         model.step(torch.full((4,), 3), state)
         state = model.select(state, torch.zeros(4, dtype=torch.long))  # all go on from one: its past is all there is
     assert state.past.positions.tolist() == [[200] * 4]
-    assert state.past.keys.size(3) < 2 * 200
+    assert state.past.layers[0][0].size(2) < 2 * 200
 
 
 def test_memory_past_the_end_changes_nothing() -> None:
@@ -132,7 +132,8 @@ def test_an_encoder_of_another_width_is_projected() -> None:
 
 # What other people's models have: every pair of values of two options is in one of these.
 OPTIONS = [
-    {"max_positions": positions, "pre_norm": pre_norm, "tie_output": tied}
+    {"positions": "learned" if positions else "sinusoidal", "max_positions": positions}
+    | {"pre_norm": pre_norm, "tie_output": tied}
     | {"final_norm": pre_norm != tied, "norm_embedding": tied == (positions == 0), "scale_embedding": pre_norm}
     | {"activation": "gelu" if positions else "relu", "out_bias": pre_norm == (positions == 0)}
     for positions, pre_norm, tied in product((0, 60), (True, False), (True, False))
@@ -247,7 +248,7 @@ def test_the_weights_of_some_heads_are_those_of_the_layers(lengths: list[int], r
 
 
 def test_texts_longer_than_the_learned_positions_are_refused() -> None:
-    model, memory = other({"max_positions": 4}), toy_memory([3])
+    model, memory = other({"positions": "learned", "max_positions": 4}), toy_memory([3])
     assert model.max_positions == 4
     assert decoder().max_positions is None
     message = r"5 positions is too long for this model, which learned 4"

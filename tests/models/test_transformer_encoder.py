@@ -18,7 +18,8 @@ from s2s.nn.positions import sinusoidal
 from s2s.nn.subsampling import ConvolutionFront
 
 OPTIONS = [
-    {"max_positions": positions, "pre_norm": pre_norm, "final_norm": pre_norm, "norm_embedding": not pre_norm}
+    {"positions": "learned" if positions else "sinusoidal", "max_positions": positions}
+    | {"pre_norm": pre_norm, "final_norm": pre_norm, "norm_embedding": not pre_norm}
     | {"activation": activation}
     for positions, pre_norm, activation in product((0, 30), (True, False), ("relu", "gelu"))
 ]
@@ -83,7 +84,7 @@ def test_an_encoder_is_its_front_positions_and_layers(options: dict[str, object]
 
 
 def test_a_source_that_is_longer_than_the_learned_positions_is_refused() -> None:
-    model = encoder(ConvolutionFront(5, 16), max_positions=4)
+    model = encoder(ConvolutionFront(5, 16), positions="learned", max_positions=4)
     assert model(torch.zeros(1, 8, 5).double(), torch.tensor([8])).states.size(1) == 4
     with pytest.raises(UserError, match=r"5 positions is too long for this model, which learned 4"):
         model(torch.zeros(1, 9, 5).double(), torch.tensor([9]))

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from s2s.errors import UserError
+from s2s.nn.attention.scores import key_bias
 from s2s.nn.conformer import ConformerBlock, ConvolutionModule
 from s2s.nn.lengths import valid_mask
 
@@ -31,10 +32,12 @@ def test_a_block_equals_the_same_sum_written_out() -> None:
         return F.layer_norm(y, (8,), norm.weight, norm.bias)
 
     y = x + block.feed_forward_in(normed("feed_forward_in", x)) / 2
-    y = y + block.attention(normed("attention", y), valid)
+    y = y + block.attention.within(normed("attention", y), valid[:, None, None, :])
     y = y + block.convolution(normed("convolution", y), valid)
     y = y + block.feed_forward_out(normed("feed_forward_out", y)) / 2
-    torch.testing.assert_close(block(x, valid), F.layer_norm(y, (8,), block.norm.weight, block.norm.bias))
+    torch.testing.assert_close(
+        block(x, valid, key_bias(valid, x)), F.layer_norm(y, (8,), block.norm.weight, block.norm.bias)
+    )
 
 
 def test_an_even_kernel_is_refused() -> None:

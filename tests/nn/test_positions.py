@@ -21,7 +21,7 @@ def test_sinusoids_are_those_of_the_formula(position: int, half: int) -> None:
 
 @pytest.mark.parametrize("max_positions", [0, 9])
 def test_the_first_positions_are_those_from_0_on(max_positions: int) -> None:
-    positions = Positions(max_positions, 6)
+    positions = Positions("learned" if max_positions else "sinusoidal", 6, max_positions)
     found = positions.first(9, torch.device("cpu"))
     assert found.shape == (9, 6)
     torch.testing.assert_close(found, positions(torch.arange(9)))
@@ -30,21 +30,21 @@ def test_the_first_positions_are_those_from_0_on(max_positions: int) -> None:
 
 
 def test_a_table_is_learned_and_sinusoids_are_not() -> None:
-    assert [name for name, _ in Positions(4, 6).named_parameters()] == ["weight"]
-    assert not list(Positions(0, 6).parameters())
-    table = Positions(4, 6)
+    assert [name for name, _ in Positions("learned", 6, 4).named_parameters()] == ["weight"]
+    assert not list(Positions("sinusoidal", 6).parameters())
+    table = Positions("learned", 6, 4)
     assert torch.equal(table(torch.arange(4)), table.weight)  # type: ignore[arg-type]
 
 
 def test_a_table_ends_and_sinusoids_do_not() -> None:
     cpu = torch.device("cpu")
-    assert len(Positions(0, 6).first(9999, cpu)) == 9999
-    table = Positions(4, 6)
+    assert len(Positions("sinusoidal", 6).first(9999, cpu)) == 9999
+    table = Positions("learned", 6, 4)
     assert len(table.first(4, cpu)) == 4
     with pytest.raises(UserError, match=r"5 positions is too long for this model, which learned 4"):
         table.first(5, cpu)
 
 
 def test_a_row_of_no_interest_may_be_past_the_end_of_the_table() -> None:
-    table = Positions(4, 6)
+    table = Positions("learned", 6, 4)
     assert torch.equal(table(torch.tensor([3, 4, 99])), table(torch.tensor([3, 3, 3])))

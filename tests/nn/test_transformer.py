@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from s2s.errors import UserError
 from s2s.nn.lengths import valid_mask
-from s2s.nn.transformer import TransformerLayer, activation_module, all_at_once, everything
+from s2s.nn.transformer import TransformerLayer, activation_module, before, everything
 
 OPTIONS = [(activation, pre_norm) for activation in ("relu", "gelu") for pre_norm in (True, False)]
 
@@ -62,8 +62,8 @@ def test_a_layer_of_a_decoder_equals_that_of_torch(activation: str, pre_norm: bo
     for mine, other in (("norm_self", "norm1"), ("norm_memory", "norm2"), ("norm_feed_forward", "norm3")):
         getattr(theirs, other).load_state_dict(getattr(ours, mine).state_dict())
     x, states, valid = random(2, 4, 12), random(2, 6, 12), valid_mask(torch.tensor([6, 2]), 6)
-    memory = ours.memory_attention.heads.keys_values(states)
-    found, _ = ours(x, all_at_once(torch.zeros(2, 4)), memory, valid[:, None, None, :])
+    memory = ours.memory_attention.project(states)
+    found, _ = ours(x, before, memory, valid[:, None, None, :])
     causal = nn.Transformer.generate_square_subsequent_mask(4, dtype=torch.float64)
     expected = theirs(x, states, tgt_mask=causal, memory_key_padding_mask=~valid)
     torch.testing.assert_close(found, expected)
@@ -73,15 +73,15 @@ def test_a_layer_of_a_decoder_equals_that_of_torch(activation: str, pre_norm: bo
 def test_several_rows_of_an_utterance_attend_to_its_memory_as_if_each_had_its_own(pre_norm: bool) -> None:
     ours = layer(True, pre_norm=pre_norm)
     x, states, valid = random(6, 4, 12), random(2, 5, 12), valid_mask(torch.tensor([5, 2]), 5)
-    past, heads = all_at_once(torch.zeros(6, 4)), ours.memory_attention.heads
-    found, weights = ours(x, past, heads.keys_values(states), valid[:, None, None, :], need_weights=True)
+    project = ours.memory_attention.project
+    found, weights = ours(x, before, project(states), valid[:, None, None, :], need_weights=True)
     each, mask = states.repeat_interleave(3, 0), valid.repeat_interleave(3, 0)
-    expected, expected_weights = ours(x, past, heads.keys_values(each), mask[:, None, None, :], need_weights=True)
+    expected, expected_weights = ours(x, before, project(each), mask[:, None, None, :], need_weights=True)
     torch.testing.assert_close(found, expected)
     assert weights is not None
     rows = weights.unflatten(2, (3, 4)).transpose(1, 2).flatten(0, 1)  # (B,H,A/B*U,T) -> (A,H,U,T)
     torch.testing.assert_close(rows, expected_weights)
-    torch.testing.assert_close(ours(x, past, heads.keys_values(states), valid[:, None, None, :])[0], found)
+    torch.testing.assert_close(ours(x, before, project(states), valid[:, None, None, :])[0], found)
 
 
 def test_activations_have_their_names() -> None:

@@ -1,82 +1,100 @@
-"""Multi-head attention over projected keys and values, fused where the weights are not asked for."""
+"""Projections to queries, keys and values of several heads, and back."""
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s.errors import UserError
 
+if TYPE_CHECKING:
+    from s2s.nn.attention.cache import HypothesisCache
 
-def attend(
-    query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, dropout: float = 0.0, need_weights: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """softmax(Q Kᵀ / √d + bias) V for query (B,H,U,d), keys and values (B,H,T,d) (Vaswani et al. 2017, eq. 1).
+Cached = tuple[Tensor, ...]  # (B,H',T,d') each: what is kept of frames or tokens that are attended to
 
-    `bias` broadcasts to (B,H,U,T): bool (True attends) or additive. Returns the result (B,H,U,d) and, on request, the
-    weights (B,H,U,T) before dropout.
+
+class MultiHead(nn.Module):
+    """Query, key, value and output projections of H heads: (B,U,D) <-> (B,H,U,d) (Vaswani et al. 2017, section 3.2.2).
+
+    Fewer `kv_heads` than heads: each serves a group of heads (Ainslie et al. 2023, arXiv:2305.13245); one serves all
+    (Shazeer 2019, arXiv:1911.02150).
     """
-    if not need_weights:
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, dropout_p=dropout), None
-    scores = query @ keys.transpose(-2, -1) / math.sqrt(query.size(-1))
-    if bias is not None:
-        scores = scores.masked_fill(~bias, float("-inf")) if bias.dtype == torch.bool else scores + bias
-    weights = scores.softmax(dim=-1)
-    return F.dropout(weights, dropout) @ values, weights
 
-
-def count_bias(counts: Tensor, like: Tensor) -> Tensor:
-    """The bias of `attend` for keys that each stand for several alike: the log of how many, -inf for none.
-
-    A mask, bool, is its own bias.
-    """
-    return counts if counts.dtype == torch.bool else counts.to(like.dtype).log()
-
-
-class Heads(nn.Module):
-    """Query, key, value and output projections of H heads: (B,U,D) <-> (B,H,U,D/H)."""
-
-    def __init__(self, model_dim: int, num_heads: int) -> None:
+    def __init__(
+        self,
+        model_dim: int,
+        num_heads: int,
+        kv_heads: int | None = None,
+        head_dim: int | None = None,
+        knocking: bool = False,
+    ) -> None:
         super().__init__()
-        if model_dim % num_heads:
+        kv_heads = kv_heads or num_heads
+        if head_dim is None and model_dim % num_heads:
             raise UserError(
-                f"model_dim={model_dim} does not divide into num_heads={num_heads}: choose a multiple of the heads"
+                f"model_dim={model_dim} does not divide into num_heads={num_heads}: choose a multiple of the heads, "
+                "or a head_dim"
             )
-        self.num_heads = num_heads
-        self.head_dim = model_dim // num_heads
-        self.query = nn.Linear(model_dim, model_dim)
-        self.key = nn.Linear(model_dim, model_dim)
-        self.value = nn.Linear(model_dim, model_dim)
-        self.out = nn.Linear(model_dim, model_dim)
+        if num_heads % kv_heads:
+            raise UserError(f"kv_heads={kv_heads}: num_heads={num_heads} is no multiple of it")
+        self.num_heads, self.kv_heads = num_heads, kv_heads
+        self.head_dim = head_dim or model_dim // num_heads
+        self.query = nn.Linear(model_dim, num_heads * self.head_dim)
+        self.key = nn.Linear(model_dim, kv_heads * self.head_dim)
+        self.value = nn.Linear(model_dim, kv_heads * self.head_dim)
+        self.out = nn.Linear(num_heads * self.head_dim, model_dim)
+        self.knock = Knocking(self.head_dim) if knocking else None
 
     def split(self, x: Tensor) -> Tensor:
-        """(B,U,D) -> (B,H,U,d)"""
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        """(B,U,H*d) -> (B,H,U,d)"""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """x (B,U,D) -> (B,H,U,d)"""
+        query = self.split(self.query(x))
+        return query if self.knock is None else self.knock.query(query)
+
+    def cached(self, x: Tensor) -> Cached:
+        """x (B,T,D) -> what is kept of it, (B,H',T,d') each."""
+        keys, values = self.split(self.key(x)), self.split(self.value(x))
+        return (keys, values) if self.knock is None else (self.knock.key(keys), self.knock.value(values))
+
+    def keys_values(self, *cached: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B,H',T,d) of what was kept."""
+        keys, values = cached
+        return keys, values
+
+    def cached_shapes(self) -> list[tuple[int, int]]:
+        """(H',d') of each tensor that is kept."""
+        return [(self.kv_heads, self.head_dim)] * 2
+
+    def shown(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        """Which keys (..,T) a query (..,U) may attend to for the sake of the projection (..,U,T); None: all."""
+        return None
+
+    def grown(self, cached: Cached, cache: HypothesisCache, layer: int) -> Cached:
+        """What is kept of new tokens, given what is kept of those before them."""
+        return cached
 
     def join(self, x: Tensor) -> Tensor:
         """(B,H,U,d) -> (B,U,D), projected."""
         return self.out(x.transpose(1, 2).flatten(2))
 
-    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B,H,T,d) of x (B,T,D)."""
-        return self.split(self.key(x)), self.split(self.value(x))
 
+class Knocking(nn.Module):
+    """Projections of queries, keys and values that all heads share (Zhou et al. 2025, arXiv:2510.23052, section 3).
 
-class MultiHeadAttention(nn.Module):
-    """Attention of queries (B,U,D) over keys and values (B,H,T,d) that `heads.keys_values` made, perhaps long ago."""
+    They begin as the identity, so that a head begins as without them.
+    """
 
-    def __init__(self, model_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, head_dim: int) -> None:
         super().__init__()
-        self.heads = Heads(model_dim, num_heads)
-        self.dropout = dropout
+        self.query, self.key, self.value = (nn.Linear(head_dim, head_dim, bias=False) for _ in range(3))
+        for projection in (self.query, self.key, self.value):
+            nn.init.eye_(projection.weight)
 
-    def forward(
-        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, need_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Result (B,U,D) and, on request, weights (B,H,U,T); `mask` bool, broadcast to (B,H,U,T), True attends."""
-        dropout = self.dropout if self.training else 0.0
-        result, weights = attend(self.heads.split(self.heads.query(query)), keys, values, mask, dropout, need_weights)
-        return self.heads.join(result), weights
+
+def grouped(weight: Tensor, kv_heads: int, head_dim: int) -> Tensor:
+    """The key or value projection (H*d,...) of heads, averaged over each of `kv_heads` groups (Ainslie et al. 2023)."""
+    return weight.detach().unflatten(0, (kv_heads, -1, head_dim)).mean(dim=1).flatten(0, 1)

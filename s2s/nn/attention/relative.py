@@ -1,4 +1,4 @@
-"""Self-attention with relative positions, a block of queries at a time."""
+"""Positions as scores of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from s2s.nn.attention.multi_head import Heads, attend
 from s2s.nn.positions import sinusoidal
 
 
@@ -23,38 +22,38 @@ def shift(scores: Tensor, num_keys: int) -> Tensor:
     return flat.unflatten(-1, (num_queries, width - 1))[..., :num_keys]
 
 
-class RelativeSelfAttention(nn.Module):
-    """Self-attention with Transformer-XL relative positions (Dai et al. 2019, section 3.3).
+class Relative(nn.Module):
+    """Transformer-XL positions (Dai et al. 2019, section 3.3): ((q_i + u)·k_j + (q_i + v)·W r_{i-j}) / √d."""
 
-    The score of query i and key j is ((q_i + u)·k_j + (q_i + v)·W r_{i-j}) / √d. Position scores are built for at most
-    `block_size` queries at a time, so memory grows with T * block_size and not with T * (2T-1).
-    """
-
-    def __init__(self, model_dim: int, num_heads: int, dropout: float = 0.0, block_size: int = 512) -> None:
+    def __init__(self, model_dim: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
-        self.heads = Heads(model_dim, num_heads)
-        self.position = nn.Linear(model_dim, model_dim, bias=False)
-        self.content_bias = nn.Parameter(torch.zeros(num_heads, 1, self.heads.head_dim))  # u
-        self.position_bias = nn.Parameter(torch.zeros(num_heads, 1, self.heads.head_dim))  # v
-        self.dropout = dropout
-        self.block_size = block_size
+        self.model_dim, self.num_heads = model_dim, num_heads
+        self.projection = nn.Linear(model_dim, num_heads * head_dim, bias=False)
+        self.content_bias = nn.Parameter(torch.zeros(num_heads, 1, head_dim))  # u
+        self.position_bias = nn.Parameter(torch.zeros(num_heads, 1, head_dim))  # v
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B,T,D), valid (B,T) bool -> (B,T,D). Frames that are not valid are never attended to."""
-        num_frames = x.size(1)
-        query = self.heads.split(self.heads.query(x))  # (B,H,T,d)
-        keys, values = self.heads.keys_values(x)
-        offsets = torch.arange(num_frames - 1, -num_frames, -1, device=x.device)  # i - j, farthest past first
-        encodings = sinusoidal(offsets, x.size(-1)).to(x.dtype)
-        positions = self.heads.split(self.position(encodings).unsqueeze(0))  # (1,H,2T-1,d)
-        padding = torch.zeros(valid.shape, dtype=x.dtype, device=x.device).masked_fill(~valid, float("-inf"))
-        blocks = []
-        for start in range(0, num_frames, self.block_size):
-            stop = min(start + self.block_size, num_frames)
-            block = query[:, :, start:stop]
-            near = positions[:, :, num_frames - stop : 2 * num_frames - 1 - start]  # offsets stop-1 .. start-(T-1)
-            scores = (block + self.position_bias) @ near.transpose(-2, -1) / math.sqrt(self.heads.head_dim)
-            bias = shift(scores, num_frames) + padding[:, None, None, :]  # (B,H,Q,T)
-            dropout = self.dropout if self.training else 0.0
-            blocks.append(attend(block + self.content_bias, keys, values, bias, dropout)[0])
-        return self.heads.join(torch.cat(blocks, dim=2))
+    def content(self, query: Tensor) -> Tensor:
+        """q + u, for query (B,H,U,d)"""
+        return query + self.content_bias
+
+    def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        """query (B,H,U,d) at positions (U,) or (B,U), keys at (T,) or (B,T) -> what is added to scores (B,H,U,T).
+
+        Positions without B are taken to be in a row.
+        """
+        query = query + self.position_bias
+        if query_positions.dim() == 1:
+            first = query_positions[-1] - key_positions[0]  # the farthest past
+            steps = torch.arange(len(query_positions) + len(key_positions) - 1, device=query.device)
+            return shift(self._scores(query, first - steps), len(key_positions))
+        offsets = query_positions.unsqueeze(-1) - key_positions.unsqueeze(-2)  # (B,U,T)
+        low, high = int(offsets.min()), int(offsets.max())
+        scores = self._scores(query, torch.arange(low, high + 1, device=query.device))
+        index = (offsets - low).unsqueeze(1).expand(-1, self.num_heads, -1, -1)
+        return scores.gather(-1, index)
+
+    def _scores(self, query: Tensor, offsets: Tensor) -> Tensor:
+        """(q_i + v)·W r / √d of query (B,H,U,d) for each of offsets (R,) -> (B,H,U,R)"""
+        encodings = self.projection(sinusoidal(offsets, self.model_dim).to(query.dtype))  # (R,H*d)
+        keys = encodings.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)  # (H,R,d)
+        return query @ keys.transpose(-2, -1) / math.sqrt(query.size(-1))

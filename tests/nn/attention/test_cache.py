@@ -11,12 +11,12 @@ from s2s.nn.lengths import valid_mask
 
 
 def empty(size: int, beam_size: int) -> HypothesisCache:
-    return HypothesisCache.empty(torch.zeros(size, 1), beam_size, num_layers=1, num_heads=1, head_dim=1)
+    return HypothesisCache.empty(size, beam_size, [[(1, 1), (1, 1)]], torch.zeros(1))
 
 
 def past(cache: HypothesisCache, b: int, k: int) -> list[float]:
     """The keys that hypothesis k of utterance b sees, in the order of their slots."""
-    return cache.keys[b, 0, 0, cache.ancestors[b, k], 0].tolist()
+    return cache.layers[0][0][b, 0, cache.ancestors[b, k], 0].tolist()
 
 
 @given(
@@ -33,13 +33,13 @@ def test_all_hypotheses_begin_with_what_they_share(lengths: list[int], more: int
     assert mask.shape == (len(lengths), 1, size, size)
     assert torch.equal(mask, torch.ones_like(mask).tril())
     tokens = torch.arange(1.0, size + 1).expand(len(lengths), 1, -1).unsqueeze(-1)  # (B,H,P,d)
-    keys, _ = cache.write(0, tokens, tokens)
+    keys, _ = cache.write(0, (tokens, tokens))
     assert torch.equal(keys, tokens)
     assert cache.positions.tolist() == [[n] * beam_size for n in lengths]
     for step in range(steps):
         shown = cache.open()
         number = torch.full((len(lengths), 1, beam_size, 1), 100.0 + step)
-        keys, _ = cache.write(0, number, number)
+        keys, _ = cache.write(0, (number, number))
         for b, length in enumerate(lengths):
             expected = [*range(1, length + 1), *range(100, 101 + step)]
             for k in range(beam_size):
@@ -55,7 +55,7 @@ def test_what_is_shared_may_come_in_parts() -> None:
     for first, lengths in ((1, [2, 1]), (3, [1, 2])):
         tokens = torch.arange(float(first), first + 2).expand(2, 1, -1).unsqueeze(-1)
         mask = cache.open_shared(valid_mask(torch.tensor(lengths), 2))
-        cache.write(0, tokens, tokens)
+        cache.write(0, (tokens, tokens))
     assert mask.tolist() == [
         [[[True, True, True, False], [True] * 4]],
         [[[True, False, True, False], [True, False, True, True]]],

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2s.errors import UserError
-from s2s.nn.attention.multi_head import Heads, MultiHeadAttention, attend
-from s2s.nn.attention.relative import RelativeSelfAttention
+from s2s.nn.attention.attention import Attention
+from s2s.nn.attention.multi_head import MultiHead
+from s2s.nn.attention.softmax import Softmax
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import sinusoidal
 
@@ -20,8 +21,8 @@ def test_asking_for_weights_changes_no_result(kind: str) -> None:
     query, keys, values = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 6, 8), torch.randn(2, 3, 6, 8)
     mask = valid_mask(torch.tensor([6, 2]), 6)[:, None, None, :]
     bias = {"none": None, "bool": mask, "additive": torch.randn(2, 3, 4, 6)}[kind]
-    fused, nothing = attend(query, keys, values, bias)
-    plain, weights = attend(query, keys, values, bias, need_weights=True)
+    fused, nothing = Softmax()(query, keys, values, bias)
+    plain, weights = Softmax()(query, keys, values, bias, need_weights=True)
     assert nothing is None
     assert weights is not None
     torch.testing.assert_close(plain, fused, atol=1e-6, rtol=1e-5)
@@ -32,7 +33,10 @@ def test_asking_for_weights_changes_no_result(kind: str) -> None:
 
 def test_multi_head_attention_equals_torch() -> None:
     torch.manual_seed(0)
-    ours, theirs = MultiHeadAttention(12, 3).double(), torch.nn.MultiheadAttention(12, 3, batch_first=True).double()
+    ours, theirs = (
+        Attention(12, 3, over_memory=True).double(),
+        torch.nn.MultiheadAttention(12, 3, batch_first=True).double(),
+    )
     heads = ours.heads
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.cat([heads.query.weight, heads.key.weight, heads.value.weight]))
@@ -40,7 +44,7 @@ def test_multi_head_attention_equals_torch() -> None:
         theirs.out_proj.load_state_dict(heads.out.state_dict())
     query, memory = torch.randn(2, 4, 12).double(), torch.randn(2, 7, 12).double()
     valid = valid_mask(torch.tensor([7, 3]), 7)
-    result, weights = ours(query, *heads.keys_values(memory), valid[:, None, None, :], need_weights=True)
+    result, weights = ours.over(query, ours.project(memory), valid[:, None, None, :], need_weights=True)
     expected, expected_weights = theirs(query, memory, memory, key_padding_mask=~valid, average_attn_weights=False)
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(weights, expected_weights)
@@ -49,37 +53,39 @@ def test_multi_head_attention_equals_torch() -> None:
 @given(num_frames=st.integers(1, 9), block_size=st.integers(1, 10), seed=st.integers(0, 1000))
 def test_relative_attention_equals_its_equation_for_any_block_size(num_frames: int, block_size: int, seed: int) -> None:
     torch.manual_seed(seed)
-    layer = RelativeSelfAttention(8, 2, block_size=block_size).double()
-    torch.nn.init.normal_(layer.content_bias)
-    torch.nn.init.normal_(layer.position_bias)
+    layer = Attention(8, 2, positions="relative", block_size=block_size).double()
+    scheme = layer.scheme
+    torch.nn.init.normal_(scheme.content_bias)
+    torch.nn.init.normal_(scheme.position_bias)
     x = torch.randn(1, num_frames, 8).double()
     heads = layer.heads
     query, key, value = heads.query(x)[0], heads.key(x)[0], heads.value(x)[0]
     expected = torch.zeros(num_frames, 8).double()
     for head in range(2):
         part = slice(4 * head, 4 * head + 4)
-        u, v = layer.content_bias[head, 0], layer.position_bias[head, 0]
+        u, v = scheme.content_bias[head, 0], scheme.position_bias[head, 0]
         for i in range(num_frames):
             scores = []
             for j in range(num_frames):
-                offset = layer.position(sinusoidal(torch.tensor([i - j]), 8).double())[0, part]
+                offset = scheme.projection(sinusoidal(torch.tensor([i - j]), 8).double())[0, part]
                 scores.append(((query[i, part] + u) @ key[j, part] + (query[i, part] + v) @ offset) / math.sqrt(4))
             expected[i, part] = torch.stack(scores).softmax(0) @ value[:, part]
-    found = layer(x, torch.ones(1, num_frames, dtype=torch.bool))
+    found = layer.within(x)
     torch.testing.assert_close(found[0], heads.out(expected))
 
 
 @pytest.mark.parametrize("block_size", [2, 512])
 def test_frames_past_the_end_are_never_attended_to(block_size: int) -> None:
     torch.manual_seed(0)
-    layer = RelativeSelfAttention(8, 2, block_size=block_size)
+    layer = Attention(8, 2, positions="relative", block_size=block_size)
     x, valid = torch.randn(1, 6, 8), valid_mask(torch.tensor([4]), 6)
+    mask = valid[:, None, None, :]
     changed = x.clone()
     changed[:, 4:] = 1e4
-    assert torch.equal(layer(x, valid)[:, :4], layer(changed, valid)[:, :4])
-    torch.testing.assert_close(layer(x, valid)[:, :4], layer(x[:, :4], valid[:, :4]))
+    assert torch.equal(layer.within(x, mask)[:, :4], layer.within(changed, mask)[:, :4])
+    torch.testing.assert_close(layer.within(x, mask)[:, :4], layer.within(x[:, :4]))
 
 
 def test_a_width_that_does_not_divide_into_heads_is_refused() -> None:
     with pytest.raises(UserError, match=r"model_dim=10 .* num_heads=4"):
-        Heads(10, 4)
+        MultiHead(10, 4)

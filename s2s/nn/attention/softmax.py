@@ -1,0 +1,34 @@
+"""Scores to weights by softmax, fused where the weights are not asked for."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s2s.nn.attention.scores import fold, fold_bias, mixed, opened, scored, unfold
+
+
+class Softmax(nn.Module):
+    """softmax(Q Kᵀ / √d + bias) V (Vaswani et al. 2017, eq. 1)."""
+
+    def forward(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        dropout: float = 0.0,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """query (B,H,U,d), keys and values (B,H',T,d) -> (B,H,U,d) and, on request, weights (B,H,U,T) before dropout.
+
+        `bias` broadcasts to (B,H,U,T): bool (True attends) or additive.
+        """
+        if not need_weights:
+            num_heads, heads = query.size(1), keys.size(1)
+            bias = None if bias is None else fold_bias(bias, num_heads, heads)
+            result = F.scaled_dot_product_attention(fold(query, heads), keys, values, attn_mask=bias, dropout_p=dropout)
+            return unfold(result, num_heads), None
+        scores, shown = opened(scored(query, keys), bias)
+        weights = (scores if shown is None else scores.masked_fill(~shown, float("-inf"))).softmax(dim=-1)
+        return mixed(F.dropout(weights, dropout), values), weights
