@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from toy import toy_bundle
 
 from s2s.cli.main import app
 from s2s.decoding.config import DecodingConfig, load_decoding_config
+from s2s.nn.attention.config import KINDS, PROJECTIONS, REACHES, AttentionConfig
+from s2s.nn.positions import POSITIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,6 +68,17 @@ def test_files_that_are_named_exist() -> None:
             assert (page.parent / path).exists(), f"{page.name}: {target}"
             headings = re.findall(r"^#+ (.+)$", (page.parent / path).read_text(), re.MULTILINE) if anchor else []
             assert not anchor or anchor in [each.lower().replace(" ", "-") for each in headings], target
+
+
+def test_every_attention_that_is_named_is_one_and_all_keys_are_named() -> None:
+    text = (ROOT / "docs" / "attention.md").read_text()
+    found = [AttentionConfig(**yaml.safe_load(each)) for each in re.findall(r"`(\{[^`]+\})`", text)]
+    assert {config.kind for config in found} == set(KINDS)
+    assert {config.projection for config in found} == set(PROJECTIONS)
+    assert {config.reach for config in found} == set(REACHES)
+    assert [key for key in AttentionConfig.__dataclass_fields__ if key not in text] == []
+    for kind in POSITIONS:
+        assert f"| `{kind}` |" in text
 
 
 def test_importing_s2s_loads_nothing_heavy() -> None:
