@@ -15,7 +15,8 @@ class Normalisation:
     """Length normalisation and coverage penalty (Wu et al. 2016, "Google's neural machine translation system", eq. 14).
 
     s(Y) = log P(Y) / lp(Y) + cp(Y), with lp(Y) = ((5 + |Y|) / 6)^α, |Y| the tokens with eos, and cp(Y) = β times the
-    sum over real frames of log min(1, the attention all tokens together paid to the frame). Both 0: s(Y) = log P(Y).
+    sum over real frames of log min(1, the attention all tokens together paid to the frame), at least 1e-10: sparse
+    attention may have paid none. Both 0: s(Y) = log P(Y).
     With a `length_power` p, lp(Y) is multiplied by |Y|^p: with p = 1 and α = 0 a score is the mean of a token.
     """
 
@@ -33,7 +34,7 @@ class Normalisation:
         if self.length_alpha or self.length_power:
             scores = scores / self._length_penalty(lengths + 1).unsqueeze(1).to(scores.dtype)
         if coverage is not None:
-            penalty = coverage.clamp(max=1.0).log().masked_fill(~frames.unsqueeze(1), 0.0).sum(dim=-1)
+            penalty = coverage.clamp(1e-10, 1.0).log().masked_fill(~frames.unsqueeze(1), 0.0).sum(dim=-1)
             scores = scores + self.coverage_beta * penalty
         return scores
 

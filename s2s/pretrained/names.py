@@ -38,7 +38,7 @@ SHA256 = {  # of OpenAI's files, as openai-whisper has them
 ALIASES = {"large": "large-v3", "turbo": "large-v3-turbo"}
 PREFIX = "whisper-"
 NAMES = tuple(PREFIX + size for size in (*SHA256, *ALIASES))
-REVISION = 1  # of the bundles made here: with a higher one, those in caches are made anew
+REVISION = 2  # of the bundles made here: with a higher one, those in caches are made anew
 ACCEPTED = (
     f"a name ({', '.join(NAMES)}), a bundle, a folder of Whisper's weights that transformers or CTranslate2 wrote, "
     "OpenAI's .pt file, or a repository of the Hugging Face hub (owner/name)"

@@ -20,6 +20,10 @@ from s2s.nn.attention.config import AttentionConfig, changed
 ANYWHERE: dict[str, dict[str, Any]] = {
     "softmax": {},
     "relaxed": {"kind": "relaxed", "gamma": 0.3, "relax_always": True},
+    "sparsemax": {"kind": "sparsemax"},
+    "entmax15": {"kind": "entmax15"},
+    "entmax": {"kind": "entmax"},
+    "rectified": {"kind": "rectified"},
     "multi-query": {"kv_heads": 1},
     "grouped": {"num_heads": 4, "kv_heads": 2, "head_dim": 4},
     "head size": {"num_heads": 3, "head_dim": 6},
@@ -63,6 +67,17 @@ DECODERS: dict[str, dict[str, Any]] = {
         **small,
     },
 }
+# Decoders that attend to a memory only.
+RECURRENT: dict[str, dict[str, Any]] = {
+    "lstm": {
+        "_target_": "s2s.models.lstm_decoder.LSTMDecoder",
+        "vocab_size": 7,
+        "memory_dim": 16,
+        "model_dim": 16,
+        "num_layers": 3,
+        "num_heads": 2,
+    },
+}
 
 IN_ENCODERS, IN_DECODERS = ANYWHERE | WITHIN | ENCODED, ANYWHERE | WITHIN | BEFORE
 ENCODER_KINDS = [
@@ -89,9 +104,9 @@ def encoder(name: str, kind: str, positions: str) -> Any:
     return randomised(build({**ENCODERS[name], "positions": positions, "attention": IN_ENCODERS[kind]}))
 
 
-def decoder(name: str, positions: str = "sinusoidal", **attentions: Any) -> Any:
+def decoder(name: str, **options: Any) -> Any:
     torch.manual_seed(0)
-    return randomised(build({**DECODERS[name], "positions": positions, **attentions}))
+    return randomised(build({**(DECODERS | RECURRENT)[name], **options}))
 
 
 @pytest.mark.parametrize(("name", "kind", "positions"), ENCODER_KINDS)
@@ -141,15 +156,15 @@ def grow(model: Any, lengths: list[int], steps: int, beam_size: int = 2, seed: i
 
 @pytest.mark.parametrize(("name", "kind", "positions"), DECODER_KINDS)
 def test_a_token_at_a_time_gives_the_numbers_of_all_at_once(name: str, kind: str, positions: str) -> None:
-    grow(decoder(name, positions, self_attention=IN_DECODERS[kind]), [5, 3, 6], steps=14)
+    grow(decoder(name, positions=positions, self_attention=IN_DECODERS[kind]), [5, 3, 6], steps=14)
 
 
-@pytest.mark.parametrize(("name", "kind"), product(DECODERS, ANYWHERE | OVER))
+@pytest.mark.parametrize(("name", "kind"), product(DECODERS | RECURRENT, ANYWHERE | OVER))
 def test_a_memory_is_attended_to_alike_a_token_at_a_time_and_at_once(name: str, kind: str) -> None:
     grow(decoder(name, cross_attention=(ANYWHERE | OVER)[kind]), [7, 1, 12, 4], steps=10)
 
 
-@pytest.mark.parametrize(("name", "kind"), product(DECODERS, ANYWHERE | OVER))
+@pytest.mark.parametrize(("name", "kind"), product(DECODERS | RECURRENT, ANYWHERE | OVER))
 def test_no_frame_past_the_end_of_a_memory_is_attended_to(name: str, kind: str) -> None:
     model, memory = decoder(name, cross_attention=(ANYWHERE | OVER)[kind]), toy_memory([7, 2, 4])
     tokens = torch.tensor([[2, 3, 4]] * 3)

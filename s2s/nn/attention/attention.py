@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import torch
+from entmax import entmax15, sparsemax
 from torch import Tensor, nn
 
 from s2s.errors import UserError
@@ -14,11 +15,13 @@ from s2s.nn.attention.alibi import ALiBi
 from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.attention.multi_head import Cached, MultiHead
 from s2s.nn.attention.reach import Reach, build_reach
+from s2s.nn.attention.rectified import Rectified
 from s2s.nn.attention.relative import Relative
 from s2s.nn.attention.relaxed import Relaxed
 from s2s.nn.attention.rotary import Rotary
 from s2s.nn.attention.scores import both, side_by_side
 from s2s.nn.attention.softmax import Softmax
+from s2s.nn.attention.sparse import Entmax, Sparse
 
 if TYPE_CHECKING:
     from s2s.nn.attention.cache import HypothesisCache
@@ -192,6 +195,14 @@ def _scheme(positions: str, model_dim: int, heads: MultiHead) -> nn.Module | Non
 def _weighting(config: AttentionConfig, heads: MultiHead) -> nn.Module:
     if config.kind == "relaxed":
         return Relaxed(config.gamma, config.gamma_std, config.relax_always)
+    if config.kind == "sparsemax":
+        return Sparse(sparsemax)
+    if config.kind == "entmax15":
+        return Sparse(entmax15)
+    if config.kind == "entmax":
+        return Sparse(Entmax(heads.num_heads))
+    if config.kind == "rectified":
+        return Rectified(heads.num_heads, heads.head_dim)
     return Softmax()
 
 

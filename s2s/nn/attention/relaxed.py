@@ -12,8 +12,8 @@ from s2s.nn.attention.softmax import Softmax
 class Relaxed(nn.Module):
     """(1-γ) softmax(Q Kᵀ / √d) + γ/T over the T frames that may be attended to (Lohrenz et al. 2022, arXiv:2209.09735).
 
-    In training only, unless `always`. In every batch γ is drawn from a normal distribution with mean `gamma` and
-    standard deviation `std`, cut to 0 to 1 (their "fuzzy relaxation").
+    In training only, unless `always`. Each time γ is drawn from a normal distribution with mean `gamma` and standard
+    deviation `std`, cut to 0 to 1 (their "fuzzy relaxation").
     """
 
     def __init__(self, gamma: float, std: float = 0.0, always: bool = False) -> None:

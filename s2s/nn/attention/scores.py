@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -46,10 +46,18 @@ def opened(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return scores + bias.masked_fill(~shown, 0.0), shown
 
 
+def normalised(scores: Tensor, shown: Tensor | None, transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """`transform` of scores (B,H,U,T) to weights, those that do not count zero; all of them where none counts."""
+    if shown is None:
+        return transform(scores)
+    closed = ~shown & shown.any(dim=-1, keepdim=True)  # not of a row in which all are: it would be NaN
+    return transform(scores.masked_fill(closed, float("-inf"))).masked_fill(~shown, 0.0)
+
+
 def count_bias(counts: Tensor, like: Tensor) -> Tensor:
     """The bias of keys that each stand for several alike: the log of how many, -inf for none.
 
-    A mask, bool, is its own bias.
+    A mask, bool, is its own bias. Counts above one are exact for softmax, and for no other weighting.
     """
     return counts if counts.dtype == torch.bool else counts.to(like.dtype).log()
 

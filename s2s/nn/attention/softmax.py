@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s2s.nn.attention.scores import fold, fold_bias, mixed, opened, scored, unfold
+from s2s.nn.attention.scores import fold, fold_bias, mixed, normalised, opened, scored, unfold
 
 
 class Softmax(nn.Module):
@@ -30,5 +30,5 @@ class Softmax(nn.Module):
             result = F.scaled_dot_product_attention(fold(query, heads), keys, values, attn_mask=bias, dropout_p=dropout)
             return unfold(result, num_heads), None
         scores, shown = opened(scored(query, keys), bias)
-        weights = (scores if shown is None else scores.masked_fill(~shown, float("-inf"))).softmax(dim=-1)
+        weights = normalised(scores, shown, lambda scores: scores.softmax(dim=-1))
         return mixed(F.dropout(weights, dropout), values), weights

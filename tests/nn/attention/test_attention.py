@@ -10,25 +10,8 @@ from hypothesis import strategies as st
 from s2s.errors import UserError
 from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.multi_head import MultiHead
-from s2s.nn.attention.softmax import Softmax
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import sinusoidal
-
-
-@pytest.mark.parametrize("kind", ["none", "bool", "additive"])
-def test_asking_for_weights_changes_no_result(kind: str) -> None:
-    torch.manual_seed(0)
-    query, keys, values = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 6, 8), torch.randn(2, 3, 6, 8)
-    mask = valid_mask(torch.tensor([6, 2]), 6)[:, None, None, :]
-    bias = {"none": None, "bool": mask, "additive": torch.randn(2, 3, 4, 6)}[kind]
-    fused, nothing = Softmax()(query, keys, values, bias)
-    plain, weights = Softmax()(query, keys, values, bias, need_weights=True)
-    assert nothing is None
-    assert weights is not None
-    torch.testing.assert_close(plain, fused, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 4))
-    if kind == "bool":
-        assert (weights[1, :, :, 2:] == 0).all()
 
 
 def test_multi_head_attention_equals_torch() -> None:
