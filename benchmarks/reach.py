@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from work import provenance, speech_features, write_record
 
-from s2s.conf import compose
+from s2s.conf import compose, to_dataclass
 from s2s.errors import UserError
 from s2s.files import replacing
 from s2s.models.build import build
@@ -52,10 +55,7 @@ def parse() -> argparse.Namespace:
 def encoder_config(model: str, layers: int, positions: str, reach: str) -> dict[str, Any]:
     """The encoder part of a config of s2s/conf/model."""
     overrides = [f"model={model}", "vocab_size=100", f"model.encoder.num_layers={layers}"]
-    composed: Any = compose("train", TrainConfig, overrides).model.encoder
-    from omegaconf import OmegaConf
-
-    config: Any = OmegaConf.to_container(composed, resolve=True)
+    config = to_dataclass(compose("train", TrainConfig, overrides)).model["encoder"]
     return {**config, "positions": positions, "attention": yaml.safe_load(REACHES[reach])}
 
 
@@ -69,7 +69,7 @@ def measure(work: dict[str, Any]) -> dict[str, float]:
     torch.set_num_threads(work["threads"])
     torch.manual_seed(0)
     encoder = build(work["encoder"]).eval()
-    features = torch.load(work["features"], weights_only=True)[: round(100 * work["seconds"])]
+    features = load_file(work["features"])["features"][: round(100 * work["seconds"])]
     encoder(features[None, :500], torch.tensor([500]))
     before = peak_mb()
     start = time.perf_counter()
@@ -112,14 +112,11 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(json.loads(options.one))))
         return
-    import os
-    import tempfile
-
     points = []
     with tempfile.TemporaryDirectory() as folder:
-        features = Path(folder) / "features.pt"
+        features = Path(folder) / "features.safetensors"
         data_root = options.data_root or os.environ.get("S2S_DATA")
-        torch.save(speech_features(data_root, [max(options.seconds)])[0], features)
+        save_file({"features": speech_features(data_root, [max(options.seconds)])[0]}, features)
         for reach in options.reaches:
             for positions in options.positions:
                 encoder = encoder_config(options.model, options.layers, positions, reach)

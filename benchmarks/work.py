@@ -53,7 +53,9 @@ def add_model_options(parser: ArgumentParser) -> None:
 def model_config(options: Namespace, vocab_size: int) -> dict[str, Any]:
     """A Conformer encoder and a Transformer decoder over 80 bins, for `build`."""
     sizes = {key: getattr(options, key) for key in ("model_dim", "num_heads", "feed_forward_dim")}
-    encoder = {"_target_": "s2s.models.conformer.ConformerEncoder", "input_dim": 80, **sizes}
+    subsampling = "s2s.nn.subsampling.ConvolutionSubsampling"
+    front = {"_target_": subsampling, "input_dim": 80, "model_dim": options.model_dim}
+    encoder = {"_target_": "s2s.models.conformer.ConformerEncoder", "front": front, **sizes}
     decoder = {
         "_target_": "s2s.models.transformer_decoder.TransformerDecoder",
         "memory_dim": options.model_dim,

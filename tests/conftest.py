@@ -100,7 +100,7 @@ def tiny(digits: Path) -> list[str]:
         "model.encoder.num_heads=2",
         "model.encoder.feed_forward_dim=16",
         "model.encoder.kernel_size=5",
-        "model.encoder.subsampling_channels=4",
+        "model.encoder.front.channels=4",
         "model.decoder.model_dim=16",
         "model.decoder.num_layers=1",
         "model.decoder.num_heads=2",

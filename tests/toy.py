@@ -13,6 +13,7 @@ from s2s.models.conformer import ConformerEncoder
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
 from s2s.models.transformer_decoder import TransformerDecoder
+from s2s.nn.subsampling import ConvolutionSubsampling
 from s2s.tokenizers.load import train_tokenizer
 
 BLANK, UNK, BOS, EOS = range(4)
@@ -24,7 +25,7 @@ def toy_model(vocab_size: int = 6, seed: int = 0) -> HybridModel:
     model = HybridModel(
         vocab_size,
         GlobalNormalise(8),
-        ConformerEncoder(8, 16, 2, 2, 32, 5, 4, dropout=0.1),
+        ConformerEncoder(ConvolutionSubsampling(8, 16, 4), 16, 2, 2, 32, 5),
         TransformerDecoder(vocab_size, 16, 16, 2, 2, 32, dropout=0.1),
     )
     with torch.no_grad():
@@ -45,12 +46,14 @@ def toy_source(lengths: list[int], seed: int = 0, padding: float = 0.0, more: in
 
 
 def toy_memory(lengths: list[int], seed: int = 0, dim: int = 16) -> Memory:
-    """States (B,T,dim) float64; past each end NaN would spread, so there is a large number."""
+    """States (B,T,dim) float64, and a surface; past each end NaN would spread, so there is a large number."""
     generator = torch.Generator().manual_seed(seed)
-    states = 2 * torch.randn(len(lengths), max(lengths), dim, generator=generator, dtype=torch.float64)
+    states, surface = (
+        2 * torch.randn(len(lengths), max(lengths), dim, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
     for b, length in enumerate(lengths):
-        states[b, length:] = 1e3
-    return Memory(states, torch.tensor(lengths))
+        states[b, length:] = surface[b, length:] = 1e3
+    return Memory(states, torch.tensor(lengths), layers={0: Memory(surface, torch.tensor(lengths))})
 
 
 def toy_bundle() -> Bundle:
@@ -58,11 +61,12 @@ def toy_bundle() -> Bundle:
     torch.manual_seed(0)
     tokenizer = train_tokenizer("char", ["one two"])
     small = {"model_dim": 16, "num_layers": 1, "num_heads": 2, "feed_forward_dim": 16}
+    front = {"_target_": "s2s.nn.subsampling.ConvolutionSubsampling", "input_dim": 23, "model_dim": 16}
     config = {
         "_target_": "s2s.models.hybrid.HybridModel",
         "vocab_size": tokenizer.vocab_size,
         "normalise": {"_target_": "s2s.audio.normalise.GlobalNormalise", "num_bins": 23},
-        "encoder": {"_target_": "s2s.models.conformer.ConformerEncoder", "input_dim": 23, **small},
+        "encoder": {"_target_": "s2s.models.conformer.ConformerEncoder", "front": front, **small},
         "decoder": {
             "_target_": "s2s.models.transformer_decoder.TransformerDecoder",
             "vocab_size": tokenizer.vocab_size,

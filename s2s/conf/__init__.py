@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
     """The config `name` from `config_dir` (default: those s2s ships), typed by the dataclass `schema`, with overrides.
 
     A config in `config_dir` may start from any that s2s ships (`defaults: [train, _self_]`), and those s2s ships may
-    take parts from there (`model=mine` for model/mine.yaml). Raises UserError that
-    names the key and the nearest one that exists.
+    take parts from there (`model=mine` for model/mine.yaml). A key below a plain mapping of the schema may be new: what
+    reads the mapping knows its keys (`model.encoder.attention.kind=relaxed`). Raises UserError that names the key and
+    the nearest one that exists.
     """
     import yaml
     from hydra import compose as hydra_compose
@@ -40,6 +42,8 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise UserError(f"'{override}': expected an override of the form key=value")
+    free = _free(schema)
+    overrides = [f"++{override}" if override.startswith(free) else override for override in overrides]
     ConfigStore.instance().store(name="schema", node=_writable(schema), provider="s2s")
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
@@ -54,6 +58,11 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
             with contextlib.suppress(HydraException, OmegaConfBaseException):  # the config itself may be broken
                 keys = _keys(hydra_compose(name, overrides=[search]))
             raise UserError(_explain(name, error, keys, folder)) from error
+
+
+def _free(schema: type) -> tuple[str, ...]:
+    """What overrides of keys below the schema's plain mappings begin with."""
+    return tuple(f"{key}." for key, kind in typing.get_type_hints(schema).items() if typing.get_origin(kind) is dict)
 
 
 def _writable(schema: type) -> DictConfig:

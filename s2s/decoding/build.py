@@ -31,6 +31,8 @@ from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.hybrid import HybridModel
 from s2s.models.language_model import TransformerLanguageModel
 from s2s.models.lm_bundle import check_vocabulary, load_language_model
+from s2s.models.memory import AttentionDecoder
+from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.models.whisper import Whisper
 from s2s.tokenizers.base import SPACE, Tokenizer
 from s2s.tokenizers.whisper import WhisperTokenizer
@@ -123,13 +125,13 @@ def _label_search(
     scorers: Scorers = {}
     for i, each in enumerate(models):
         number = str(i + 1) if i else ""
-        attention = _attention_scorer(each, tokenizer, need_attention=config.coverage_beta > 0 and i == 0)
+        attention = _attention_scorer(config, each, tokenizer, need_attention=config.coverage_beta > 0 and i == 0)
         scorers[f"attention{number}"] = member(attention, i), (1.0 - ctc_weight) / len(models)
         if isinstance(each, HybridModel):
             ctc = CTCPrefixScorer(each.ctc, each.bos_id, each.eos_id)
             scorers[f"ctc{number}"] = member(ctc, i), ctc_weight / len(models)
     if config.internal_lm_weight:
-        scorers["internal_lm"] = InternalLMScorer(model.decoder), -config.internal_lm_weight
+        scorers["internal_lm"] = InternalLMScorer(_decoder(config, model)), -config.internal_lm_weight
     scorers |= _fusion(config, model, tokenizer, lm)
     scorers |= _constraints(config, model, tokenizer)
     policy: Policy
@@ -159,11 +161,26 @@ def _label_search(
     )
 
 
-def _attention_scorer(model: AnyModel, tokenizer: Tokenizer, need_attention: bool) -> Scorer:
+def _decoder(config: DecodingConfig, model: AnyModel) -> AttentionDecoder:
+    """The attention decoder, as the config wants it."""
+    if not config.mix_classifiers:
+        return model.decoder
+    if not isinstance(model.decoder, TransformerDecoder):
+        raise UserError(
+            f"decoding.mix_classifiers=true: {type(model.decoder).__name__} has no auxiliary classifiers; leave it out"
+        )
+    try:
+        return model.decoder.mixing()
+    except UserError as error:  # it begins with the key
+        raise UserError(f"decoding.{error}") from error
+
+
+def _attention_scorer(config: DecodingConfig, model: AnyModel, tokenizer: Tokenizer, need_attention: bool) -> Scorer:
+    decoder = _decoder(config, model)
     if isinstance(model, Whisper) and isinstance(tokenizer, WhisperTokenizer):
         times = TimestampTokens(tokenizer.timestamp_begin, tokenizer.no_timestamps_id)
         return WhisperScorer(model, times, need_attention)
-    return DecoderScorer(model.decoder, need_attention)
+    return DecoderScorer(decoder, need_attention)
 
 
 def _never_output(model: AnyModel) -> tuple[int, ...]:
@@ -236,7 +253,7 @@ def _rescoring(
 ) -> RescoringSearch:
     """The first pass has `ctc_weight`, the attention decoders share the rest."""
     rest = 1.0 - config.ctc_weight
-    rescorers = {"attention_rescoring": Rescorer(model.decoder, rest * (1.0 - config.reverse_weight))}
+    rescorers = {"attention_rescoring": Rescorer(_decoder(config, model), rest * (1.0 - config.reverse_weight))}
     if config.reverse_weight:
         if model.reverse_decoder is None:
             raise UserError(

@@ -28,6 +28,8 @@ class DecodingConfig:
         ngram, ngram_weight: ARPA or KenLM file over the tokenizer's pieces, and its weight.
         phrases, phrase_boost: file of phrases to favour (one a line, optionally a tab and its boost); the default
             boost.
+        mix_classifiers: the auxiliary classifiers of the attention decoder answer with its last layer's, where it has
+            some; otherwise the last one answers alone.
         length_bonus: reward for each token.
         length_alpha, coverage_beta: GNMT's length normalisation and coverage penalty.
         length_power: log P is divided by the number of tokens to this power; 1: the mean.
@@ -63,6 +65,7 @@ class DecodingConfig:
     ngram_weight: float = 0.3
     phrases: str | None = None
     phrase_boost: float = 2.0
+    mix_classifiers: bool = False
     length_bonus: float = 0.0
     length_alpha: float = 0.0
     coverage_beta: float = 0.0
@@ -159,7 +162,7 @@ def _used(key: str, config: DecodingConfig) -> bool:
     if config.search == "ctc_greedy":
         return False
     if config.search == "ctc_prefix":
-        return key in LISTS | FUSION
+        return key in LISTS | FUSION or (key == "mix_classifiers" and config.rescore)
     return key not in (BEAM_ONLY if config.search == "sampling" else SAMPLING_ONLY)
 
 

@@ -21,15 +21,13 @@ class EnsembleMemory(Memory):
 
     def rows(self, start: int, stop: int) -> EnsembleMemory:
         first = super().rows(start, stop)
-        return EnsembleMemory(
-            first.states, first.lengths, others=tuple(other.rows(start, stop) for other in self.others)
-        )
+        return EnsembleMemory(**vars(first), others=tuple(other.rows(start, stop) for other in self.others))
 
 
 def encode(models: Sequence[HybridModel], source: Tensor, lengths: Tensor) -> Memory:
     """What the encoders of all models make of features (B,S,F), lengths (B,)."""
     first, *others = (model.encode(source, lengths) for model in models)
-    return EnsembleMemory(first.states, first.lengths, others=tuple(others)) if others else first
+    return EnsembleMemory(**vars(first), others=tuple(others)) if others else first
 
 
 class _Member:

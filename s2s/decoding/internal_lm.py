@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,5 +20,9 @@ class InternalLMScorer(DecoderScorer):
     """
 
     def start(self, memory: Memory, beam_size: int) -> Any:
-        states = memory.states.new_zeros(len(memory.lengths), 1, memory.states.size(-1))
-        return super().start(Memory(states, torch.ones_like(memory.lengths)), beam_size)
+        layers = {number: _zeros(layer) for number, layer in memory.layers.items()}
+        return super().start(replace(_zeros(memory), layers=layers), beam_size)
+
+
+def _zeros(memory: Memory) -> Memory:
+    return Memory(torch.zeros_like(memory.states[:, :1]), torch.ones_like(memory.lengths))

@@ -25,23 +25,9 @@ class PromptedMemory(Memory):
         for row, prompt in zip(padded, prompts, strict=True):
             row[: len(prompt)] = torch.tensor(prompt)
         device = memory.states.device
-        return cls(
-            memory.states,
-            memory.lengths,
-            memory.keys_values,
-            memory.counts,
-            prompts=padded.to(device),
-            prompt_lengths=lengths.to(device),
-        )
+        return cls(**vars(memory), prompts=padded.to(device), prompt_lengths=lengths.to(device))
 
     def rows(self, start: int, stop: int) -> PromptedMemory:
         memory, lengths = super().rows(start, stop), self.prompt_lengths[start:stop]
         prompts = self.prompts[start:stop, : int(lengths.max()) if len(lengths) else 0]
-        return PromptedMemory(
-            memory.states,
-            memory.lengths,
-            memory.keys_values,
-            memory.counts,
-            prompts=prompts,
-            prompt_lengths=lengths,
-        )
+        return PromptedMemory(**vars(memory), prompts=prompts, prompt_lengths=lengths)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, Search, UtteranceError
 from s2s.errors import UserError
-from s2s.models.hybrid import right_to_left
 from s2s.models.language_model import teacher_forced
 from s2s.models.memory import Decoder, Memory
+from s2s.nn.lengths import right_to_left
 
 NO_HYPOTHESIS = Hypothesis([], 0.0)
 

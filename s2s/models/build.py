@@ -6,7 +6,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def _argument(value: Any, where: str, expected: Any) -> Any:
     plain = next((kind for kind in _kinds(expected) if is_dataclass(kind)), None)
     if plain is not None and isinstance(value, Mapping):
         return _dataclass(plain, value, where)
-    if plain is not None and isinstance(value, Sequence) and not isinstance(value, str):
+    if plain is not None and isinstance(value, Sequence) and not isinstance(value, str) and _takes_several(expected):
         return [_argument(each, f"{where}.{i}", plain) for i, each in enumerate(value)]
     if plain is not None and value is not None:
         raise UserError(f"{where}: expected a mapping of keys such as {next(iter(fields(plain))).name}, got {value!r}")
@@ -59,14 +59,26 @@ def _kinds(expected: Any) -> list[Any]:
     return [kind for each in inner for kind in _kinds(each)] if inner else [expected]
 
 
+def _takes_several(expected: Any) -> bool:
+    """Whether a type hint has room for a list."""
+    return any(typing.get_origin(each) is Sequence for each in (expected, *typing.get_args(expected)))
+
+
 def _dataclass(kind: Any, config: Mapping[str, Any], where: str) -> Any:
     types = typing.get_type_hints(kind)
     for key, value in config.items():
         if key not in types:
             raise UserError(f"{where}.{key}: {kind.__name__} has no such key.{nearest(key, types)}")
         kinds = _kinds(types[key])
-        if value is not None or type(None) not in kinds:
-            _check(f"{where}.{key}", value, kinds[0])
+        several = _takes_several(types[key])
+        if several and (isinstance(value, str) or not isinstance(value, Sequence)):
+            raise UserError(f"{where}.{key}: expected a list, got {value!r}")
+        for each in value if several else [value]:
+            if each is not None or type(None) not in kinds:
+                _check(f"{where}.{key}", each, kinds[0])
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in required if name not in config]:
+        raise UserError(f"{where}: {kind.__name__} needs {', '.join(missing)}")
     try:
         return kind(**config)
     except UserError as error:  # it begins with the key

@@ -2,60 +2,50 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from s2s.models.memory import Memory
+from s2s.models.block_encoder import BlockEncoder
+from s2s.models.layer_outputs import LayerFusionConfig
 from s2s.nn.attention.config import Attentions, of_layer
-from s2s.nn.attention.scores import key_bias
 from s2s.nn.conformer import ConformerBlock
-from s2s.nn.lengths import valid_mask
-from s2s.nn.positions import Positions
-from s2s.nn.subsampling import ConvolutionSubsampling
+from s2s.nn.feed_forward import FeedForward, Shared
 
 
-class ConformerEncoder(nn.Module):
-    """Convolutional subsampling by 4, then Conformer blocks (Gulati et al. 2020).
+class ConformerEncoder(BlockEncoder):
+    """A front and Conformer blocks (Gulati et al. 2020); with the right front, Fast Conformer (Rekesh et al. 2023).
 
-    `subsampling_channels` is the width of the two subsampling convolutions, `kernel_size` (odd) the reach in frames of
-    the depthwise convolution in each block.
+    `front` is a module such as `ConvolutionSubsampling`; `kernel_size` (odd) is the reach in frames of the depthwise
+    convolution in each block. Where `shared_feed_forward`, there is one for all places (Pires et al. 2023).
     """
 
     def __init__(
         self,
-        input_dim: int,
+        front: nn.Module,
         model_dim: int = 256,
         num_layers: int = 12,
         num_heads: int = 4,
         feed_forward_dim: int = 2048,
         kernel_size: int = 31,
-        subsampling_channels: int = 256,
         dropout: float = 0.1,
         positions: str = "relative",
         max_positions: int = 0,
         attention: Attentions = None,
+        shared_feed_forward: bool = False,
+        layer_fusion: LayerFusionConfig | None = None,
     ) -> None:
-        super().__init__()
-        self.model_dim = model_dim
-        self.subsampling_factor = 4
-        self.subsampling = ConvolutionSubsampling(input_dim, model_dim, subsampling_channels, dropout)
-        self.positions = Positions(positions, model_dim, max_positions)
-        self.blocks = nn.ModuleList(
+        feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU()) if shared_feed_forward else None
+        shared = Shared(feed_forward) if feed_forward else None
+        blocks = [
             ConformerBlock(
-                model_dim, num_heads, feed_forward_dim, kernel_size, dropout, positions, of_layer(attention, i)
+                model_dim,
+                num_heads,
+                feed_forward_dim,
+                kernel_size,
+                dropout,
+                positions,
+                of_layer(attention, i),
+                shared,
             )
             for i in range(num_layers)
-        )
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Memory frames (B,) of source frames (B,)."""
-        return self.subsampling.output_lengths(lengths)
-
-    def forward(self, source: Tensor, lengths: Tensor) -> Memory:
-        """source (B,S,F), lengths (B,) -> Memory with T about S/4 frames"""
-        x, lengths = self.subsampling(source, lengths)
-        x = x + self.positions.first(x.size(1), x.device).to(x.dtype)
-        valid = valid_mask(lengths, x.size(1))
-        bias = key_bias(valid, x)
-        for block in self.blocks:
-            x = block(x, valid, bias)
-        return Memory(x, lengths)
+        ]
+        super().__init__(front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from s2s.errors import UserError
-from s2s.models.language_model import cross_entropy, teacher_forced
+from s2s.models.auxiliary_classifiers import decoder_loss
+from s2s.models.language_model import teacher_forced
 from s2s.models.memory import AttentionDecoder, Encoder, Memory
 
 
@@ -38,4 +39,4 @@ class EncoderDecoder(nn.Module):
         """Cross-entropy of targets (B,U) without bos and eos, lengths (B,), in nats per token, eos counted."""
         tokens, labels, counted = teacher_forced(target, target_lengths, self.bos_id, self.eos_id)
         memory = self.encode(source, lengths)
-        return cross_entropy(self.decoder(memory, tokens), labels, counted, self.label_smoothing)
+        return decoder_loss(self.decoder, memory, tokens, labels, counted, self.label_smoothing)[0]

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from s2s.errors import UserError
+from s2s.models.auxiliary_classifiers import decoder_loss
 from s2s.models.ctc import CTC
-from s2s.models.language_model import cross_entropy, teacher_forced
+from s2s.models.intermediate_ctc import IntermediateCTC, IntermediateCTCConfig
+from s2s.models.language_model import teacher_forced
 from s2s.models.memory import AttentionDecoder, Decoder, Encoder, Memory
-from s2s.nn.lengths import valid_mask
+from s2s.nn.lengths import right_to_left
 
 
 class HybridLoss(NamedTuple):
     """Losses of one batch, in nats per target token (eos counted for attention), for logging and descent.
 
-    `attention` is of both decoders where there are two.
+    `ctc` is of all layers that have a CTC output, `attention` of both decoders where there are two, and of all their
+    classifiers. `parts` are losses that these are made of, by name, where there are several.
     """
 
     total: Tensor
     ctc: Tensor
     attention: Tensor
-
-
-def right_to_left(target: Tensor, lengths: Tensor) -> Tensor:
-    """Targets (B,U) of lengths (B,), each turned round; the padding stays where it is."""
-    positions = torch.arange(target.size(1), device=target.device)
-    turned = torch.where(valid_mask(lengths, target.size(1)), lengths.unsqueeze(1) - 1 - positions, positions)
-    return target.gather(1, turned)
+    parts: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class HybridModel(nn.Module):
@@ -38,7 +35,7 @@ class HybridModel(nn.Module):
 
     `normalise`, `encoder` and `decoder` are modules; `ctc_weight` is λ in λ L_ctc + (1-λ) L_attention. For rescoring, a
     `reverse_decoder` learns the targets from right to left; `reverse_weight` is its share of L_attention (Wu et al.
-    2021, "U2++", arXiv:2106.05642).
+    2021, "U2++", arXiv:2106.05642). `intermediate_ctc` gives layers within the encoder a CTC output too.
     """
 
     def __init__(
@@ -54,6 +51,7 @@ class HybridModel(nn.Module):
         eos_id: int = 3,
         reverse_decoder: nn.Module | None = None,
         reverse_weight: float = 0.0,
+        intermediate_ctc: IntermediateCTCConfig | None = None,
     ) -> None:
         super().__init__()
         if not 0.0 <= ctc_weight <= 1.0:
@@ -71,7 +69,11 @@ class HybridModel(nn.Module):
         self.encoder: Encoder = encoder  # type: ignore[assignment]
         self.decoder: AttentionDecoder = decoder  # type: ignore[assignment]
         self.reverse_decoder: Decoder | None = reverse_decoder  # type: ignore[assignment]
-        self.ctc = CTC(self.encoder.model_dim, vocab_size, blank_id)
+        self.ctc = (
+            CTC(self.encoder.model_dim, vocab_size, blank_id)
+            if intermediate_ctc is None
+            else IntermediateCTC(intermediate_ctc, encoder, vocab_size, blank_id)
+        )
         self.ctc_weight = ctc_weight
         self.reverse_weight = reverse_weight
         self.label_smoothing = label_smoothing
@@ -89,27 +91,49 @@ class HybridModel(nn.Module):
         features = self.normalise(source, lengths)
         if augment is not None:
             features = augment(features, lengths)
-        return self.loss(self.encoder(features, lengths), target, target_lengths)
+        return self.loss(self._memory(features, lengths), target, target_lengths)
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Features (B,S,F), lengths (B,) -> Memory"""
-        return self.encoder(self.normalise(source, lengths), lengths)
+        return self._memory(self.normalise(source, lengths), lengths)
+
+    def _memory(self, features: Tensor, lengths: Tensor) -> Memory:
+        if isinstance(self.ctc, IntermediateCTC):  # only an encoder whose layers can be asked has one
+            return self.encoder(features, lengths, self.ctc)  # type: ignore[call-arg]
+        return self.encoder(features, lengths)
 
     def loss(self, memory: Memory, target: Tensor, target_lengths: Tensor) -> HybridLoss:
         """Joint loss of targets (B,U) without bos and eos, lengths (B,) (Watanabe et al. 2017, eq. 12)."""
-        ctc = self.ctc.loss(memory, target, target_lengths).sum() / target_lengths.sum().clamp(min=1)
-        attention = self._attention_loss(memory, target, target_lengths)
-        return HybridLoss(self.ctc_weight * ctc + (1 - self.ctc_weight) * attention, ctc, attention)
+        ctc, ctc_parts = self._ctc_loss(memory, target, target_lengths)
+        attention, attention_parts = self._attention_loss(memory, target, target_lengths)
+        total = self.ctc_weight * ctc + (1 - self.ctc_weight) * attention
+        return HybridLoss(total, ctc, attention, {**ctc_parts, **attention_parts})
 
-    def _attention_loss(self, memory: Memory, target: Tensor, target_lengths: Tensor) -> Tensor:
+    def _ctc_loss(self, memory: Memory, target: Tensor, target_lengths: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(1-w) L + w L_intermediate, with w the weight of intermediate layers (Lee & Watanabe 2021)."""
+        count = target_lengths.sum().clamp(min=1)
+        last = self.ctc.loss(memory, target, target_lengths).sum() / count
+        if not isinstance(self.ctc, IntermediateCTC):
+            return last, {}
+        losses = self.ctc.intermediate_loss(memory, target, target_lengths)
+        if losses is None:
+            return last, {}
+        intermediate, weight = losses.sum() / count, self.ctc.weight
+        return (1 - weight) * last + weight * intermediate, {"ctc_last": last, "ctc_intermediate": intermediate}
+
+    def _attention_loss(
+        self, memory: Memory, target: Tensor, target_lengths: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """(1-ρ) L_left-to-right + ρ L_right-to-left, with ρ the reverse weight (Wu et al. 2021)."""
-        forwards = self._decoder_loss(self.decoder, memory, target, target_lengths)
+        forwards, parts = self._decoder_loss(self.decoder, memory, target, target_lengths)
         if self.reverse_decoder is None or not self.reverse_weight:
-            return forwards
+            return forwards, parts
         turned = right_to_left(target, target_lengths)
-        backwards = self._decoder_loss(self.reverse_decoder, memory, turned, target_lengths)
-        return (1 - self.reverse_weight) * forwards + self.reverse_weight * backwards
+        backwards, _ = self._decoder_loss(self.reverse_decoder, memory, turned, target_lengths)
+        return (1 - self.reverse_weight) * forwards + self.reverse_weight * backwards, parts
 
-    def _decoder_loss(self, decoder: Decoder, memory: Memory, target: Tensor, target_lengths: Tensor) -> Tensor:
+    def _decoder_loss(
+        self, decoder: Decoder, memory: Memory, target: Tensor, target_lengths: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         tokens, labels, counted = teacher_forced(target, target_lengths, self.bos_id, self.eos_id)
-        return cross_entropy(decoder(memory, tokens), labels, counted, self.label_smoothing)
+        return decoder_loss(decoder, memory, tokens, labels, counted, self.label_smoothing)

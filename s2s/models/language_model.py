@@ -106,8 +106,9 @@ class TransformerLanguageModel(nn.Module):
         """State of N = B * beam_size rows, in the dtype of the weights. Raises UserError where attention is wanted."""
         if need_attention:
             raise UserError("a language model attends to no memory: ask the attention decoder for attention")
-        shapes = [layer.self_attention.heads.cached_shapes() for layer in self.layers]
-        return HypothesisCache.empty(len(memory.lengths), beam_size, shapes, like=self.embedding.weight)
+        heads = [layer.self_attention.heads for layer in self.layers]
+        shapes, stride = [each.cached_shapes() for each in heads], math.gcd(*(each.stride for each in heads))
+        return HypothesisCache.empty(len(memory.lengths), beam_size, shapes, self.embedding.weight, stride)
 
     def step(self, tokens: Tensor, state: HypothesisCache) -> tuple[Tensor, HypothesisCache]:
         """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import torch
@@ -19,12 +19,15 @@ class Memory:
 
     `keys_values` are what the layers of a decoder made of the states, (B,H',T,d) each, where it was asked before. A
     frame may stand for several that are alike: `counts` (B,T) says for how many, 0 for padding; None: for one.
+    `layers` are what layers of the encoder gave, each by its number, where the encoder was asked for it; 0 is the
+    surface, what its first layer was given.
     """
 
     states: Tensor
     lengths: Tensor
     keys_values: tuple[tuple[Tensor, ...], ...] | None = None
     counts: Tensor | None = None
+    layers: Mapping[int, Memory] = field(default_factory=dict)
 
     def rows(self, start: int, stop: int) -> Memory:
         """The utterances from `start` to before `stop`, without frames that are padding for all of them."""
@@ -34,7 +37,8 @@ class Memory:
             tuple(kept[start:stop, :, :size] for kept in layer) for layer in self.keys_values
         )
         counts = None if self.counts is None else self.counts[start:stop, :size]
-        return Memory(self.states[start:stop, :size], lengths, pairs, counts)
+        layers = {number: layer.rows(start, stop) for number, layer in self.layers.items()}
+        return Memory(self.states[start:stop, :size], lengths, pairs, counts, layers)
 
     @classmethod
     def joined(cls, memories: Sequence[Memory]) -> Memory:
@@ -44,7 +48,9 @@ class Memory:
         counts = None
         if any(memory.counts is not None for memory in memories):
             counts = torch.cat([F.pad(memory.frame_counts, (0, size - memory.states.size(1))) for memory in memories])
-        return cls(torch.cat(states), torch.cat([memory.lengths for memory in memories]), counts=counts)
+        layers = {i: Memory.joined([memory.layers[i] for memory in memories]) for i in memories[0].layers}
+        lengths = torch.cat([memory.lengths for memory in memories])
+        return cls(torch.cat(states), lengths, counts=counts, layers=layers)
 
     @property
     def frame_counts(self) -> Tensor:

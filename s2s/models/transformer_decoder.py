@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -11,15 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s2s.errors import UserError
+from s2s.models.auxiliary_classifiers import AuxiliaryClassifiers, ClassifiersConfig
 from s2s.models.memory import Memory
 from s2s.nn.attention.cache import HypothesisCache
 from s2s.nn.attention.config import Attentions, of_decoder_layer, of_layer
 from s2s.nn.attention.multi_head import Cached
 from s2s.nn.attention.scores import count_bias
+from s2s.nn.layer_fusion import GroupFusion, SurfaceFusion, SurfaceFusionConfig
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import Positions
 from s2s.nn.rows import RowBuffer, join_rows
-from s2s.nn.transformer import TransformerLayer, before, from_cache
+from s2s.nn.transformer import Past, TransformerLayer, before, from_cache
 
 
 @dataclass
@@ -27,7 +31,8 @@ class TransformerDecoderState:
     """The past of N = B*K hypotheses, and the memory's keys and values, once per utterance."""
 
     past: HypothesisCache
-    memory: tuple[tuple[RowBuffer, ...], ...]  # keys and values (B,H',T,d) of each layer, or what they are made of
+    memory: tuple[tuple[RowBuffer, ...], ...]  # keys and values (B,H',T,d) of each layer, or what they are made of;
+    # then those of the surface, where there is surface fusion
     memory_counts: Tensor  # (B,1,1,T) as in Memory, bool where no frame stands for more than itself
     need_attention: bool = False
     attention: Tensor | None = None  # (B,K,T) of the last step, the mean of layers and heads, where asked for
@@ -38,7 +43,8 @@ class TransformerDecoder(nn.Module):
 
     The defaults are the pre-norm Transformer with sinusoidal positions. Other people's models have learned positions,
     `max_positions` of them, norms after the residuals (not `pre_norm`), a norm of the embedded tokens, no last
-    norm, or the embedding as output matrix too (`tie_output`).
+    norm, or the embedding as output matrix too (`tie_output`). The output may also see the last layers of groups of
+    `group_size` (`GroupFusion`) and the source (`SurfaceFusion`); other layers may have `AuxiliaryClassifiers`.
     """
 
     def __init__(
@@ -61,9 +67,12 @@ class TransformerDecoder(nn.Module):
         out_bias: bool = True,
         self_attention: Attentions = None,
         cross_attention: Attentions = None,
+        group_size: int | None = None,
+        surface_fusion: SurfaceFusionConfig | None = None,
+        classifiers: ClassifiersConfig | None = None,
     ) -> None:
         super().__init__()
-        self.vocab_size = vocab_size
+        self.vocab_size, self.model_dim = vocab_size, model_dim
         self.embedding = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embedding.weight, std=model_dim**-0.5)
         self.scale = math.sqrt(model_dim) if scale_embedding else 1.0
@@ -89,6 +98,25 @@ class TransformerDecoder(nn.Module):
             self.out_bias = nn.Parameter(torch.zeros(vocab_size)) if out_bias else None
         self.out: nn.Module | None = None if tie_output else nn.Linear(model_dim, vocab_size, bias=out_bias)
         self.dropout = nn.Dropout(dropout)
+        self.groups = None if group_size is None else GroupFusion(num_layers, group_size)
+        self.surface: SurfaceFusion | None = None
+        if surface_fusion is not None:
+            self.surface = SurfaceFusion(surface_fusion, model_dim, num_heads, dropout)
+        self.classifiers: AuxiliaryClassifiers | None = None
+        if classifiers is not None:
+            self.classifiers = AuxiliaryClassifiers(classifiers, num_layers, model_dim, vocab_size)
+        self.mixes = False
+
+    def mixing(self) -> TransformerDecoder:
+        """This decoder, with the same parameters, but where all its classifiers answer together.
+
+        Raises UserError where it has one only.
+        """
+        if self.classifiers is None:
+            raise UserError("mix_classifiers=true: the decoder has no auxiliary classifiers; leave it out")
+        mixing = copy.copy(self)
+        mixing.mixes = True
+        return mixing
 
     @property
     def max_positions(self) -> int | None:
@@ -96,11 +124,18 @@ class TransformerDecoder(nn.Module):
         return self.positions.max_positions or None
 
     def _memory(self, memory: Memory) -> tuple[tuple[Cached, ...], Tensor]:
-        """Keys and values (B,H',T,d) of every layer, and the counts (B,1,1,T) of frames, bool where all are 0 or 1."""
+        """Keys and values (B,H',T,d) of every layer, and the counts (B,1,1,T) of frames, bool where all are 0 or 1.
+
+        Those of the surface come last, where there is surface fusion.
+        """
         pairs = memory.keys_values
         if pairs is None:
             states = self.memory_projection(memory.states)
             pairs = tuple(layer.memory_attention.project(states) for layer in self.layers)
+            if self.surface is not None:
+                if 0 not in memory.layers:
+                    raise UserError("surface_fusion: needs an encoder with layer_fusion={surface: true}")
+                pairs += (self.surface.project(states, self.memory_projection(memory.layers[0].states)),)
         return pairs, memory.frame_counts[:, None, None, :]
 
     def prepared(self, memory: Memory) -> Memory:
@@ -113,14 +148,37 @@ class TransformerDecoder(nn.Module):
         return self.dropout(self.norm_embedding(x + positions.to(x.dtype)))
 
     def logits(self, x: Tensor) -> Tensor:
-        """What the last layer gives (...,D) -> log-probabilities (...,V) of each next token, not normalised."""
-        if self.out is None:
-            return F.linear(self.norm(x), self.embedding.weight, self.out_bias)
-        return self.out(self.norm(x))
+        """What the layers give (...,D') -> log-probabilities (...,V) of each next token by the last, not normalised."""
+        return self._output(self.norm(self._parts(x)[-1 if self.surface is None else -2]))
+
+    def _output(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.embedding.weight, self.out_bias) if self.out is None else self.out(x)
+
+    def _parts(self, x: Tensor) -> Sequence[Tensor]:
+        """What `_together` put side by side (...,D') -> its parts (...,D)"""
+        return x.split(self.model_dim, dim=-1)
+
+    def _all_logits(self, x: Tensor) -> list[Tensor]:
+        """Logits (...,V) of all classifiers of what the layers give (...,D'), the last layer's at the end."""
+        auxiliary = [] if self.classifiers is None else self.classifiers(self._parts(x))
+        return [*auxiliary, self.logits(x)]
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """What the layers give (...,D') -> log-probabilities (...,V) of each next token."""
+        mix = self.classifiers if self.mixes else None
+        logits = self.logits(x) if mix is None else mix.mixed(self._all_logits(x))
+        if self.surface is None:
+            return logits.log_softmax(dim=-1)
+        return self.surface.log_probs(logits, self._output(self._parts(x)[-1]))
 
     def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on, N a multiple of B -> log-probabilities (N,U,V) of each next token"""
-        return self.logits(self._parallel(memory, tokens)[0]).log_softmax(dim=-1)
+        return self.log_probs(self._parallel(memory, tokens)[0])
+
+    def classified(self, memory: Memory, tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """tokens (N,U) -> what `forward` gives of them, and logits (N,U,V) of all classifiers, the last at the end."""
+        x, _ = self._parallel(memory, tokens)
+        return self.log_probs(x), self._all_logits(x)
 
     def attention(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> where each looked (N,U,T): the mean weights of all layers and heads."""
@@ -128,7 +186,7 @@ class TransformerDecoder(nn.Module):
         return self.read(memory, tokens, heads)[1].mean(dim=1)
 
     def read(self, memory: Memory, tokens: Tensor, heads: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """tokens (N,U) from bos on -> what `logits` takes (N,U,D), and the weights of some heads (N,len(heads),U,T).
+        """tokens (N,U) from bos on -> what `logits` takes (N,U,D'), and the weights of some heads (N,len(heads),U,T).
 
         A head is the number of its layer and its own number in the layer.
         """
@@ -139,60 +197,88 @@ class TransformerDecoder(nn.Module):
         return x, torch.stack(looked, dim=1)
 
     def _parallel(
-        self, memory: Memory, tokens: Tensor, weights_of: set[int] | frozenset[int] = frozenset()
+        self, memory: Memory, tokens: Tensor, weights_of: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
         x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         pairs, counts = self._memory(memory)
-        mask = count_bias(counts, x)
-        kept = {}
-        for i, (layer, pair) in enumerate(zip(self.layers, pairs, strict=True)):
-            x, weights = layer(x, before, pair, mask, need_weights=i in weights_of)
+        return self._through_layers(x, lambda layer: before, pairs, count_bias(counts, x), weights_of)
+
+    def _through_layers(
+        self,
+        x: Tensor,
+        past: Callable[[int], Past],
+        memory: Sequence[Cached],
+        bias: Tensor | None,
+        weights_of: Collection[int] = (),
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Embedded tokens (A,U,D) -> what the layers give (A,U,D'), and the weights (B,H,A/B*U,T) of some of them."""
+        given, kept = [], {}
+        for i, layer in enumerate(self.layers):
+            x, weights = layer(x, past(i), memory[i], bias, need_weights=i in weights_of)
+            given.append(x)
             if weights is not None:
                 kept[i] = weights
-        return x, kept
+        return self._together(given, memory, bias), kept
+
+    def _together(self, given: Sequence[Tensor], memory: Sequence[Cached], bias: Tensor | None) -> Tensor:
+        """What every layer gave (A,U,D) -> all that the output is made of, side by side (A,U,D').
+
+        What auxiliary classifiers see comes first, where they are asked; then the last layer, or groups of layers; then
+        what is found in the surface.
+        """
+        parts = []
+        if self.classifiers is not None and (self.training or self.mixes):
+            parts += [given[number - 1] for number in self.classifiers.layers]
+        x = given[-1]
+        if self.groups is not None:
+            x = self.groups([each for i, each in enumerate(given, 1) if self.groups.ends(i)])
+        parts.append(x)
+        if self.surface is not None:
+            parts.append(self.surface(self.norm(x), memory[-1], bias))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else x
 
     def start(self, memory: Memory, beam_size: int, need_attention: bool = False) -> TransformerDecoderState:
         """State of N = B * beam_size rows."""
         pairs, counts = self._memory(memory)
-        shapes = [layer.self_attention.heads.cached_shapes() for layer in self.layers]
+        heads = [layer.self_attention.heads for layer in self.layers]
+        shapes, stride = [each.cached_shapes() for each in heads], math.gcd(*(each.stride for each in heads))
         return TransformerDecoderState(
-            past=HypothesisCache.empty(len(counts), beam_size, shapes, like=pairs[0][0]),
+            past=HypothesisCache.empty(len(counts), beam_size, shapes, like=pairs[0][0], stride=stride),
             memory=tuple(tuple(map(RowBuffer, cached)) for cached in pairs),
             memory_counts=counts,
             need_attention=need_attention,
         )
 
     def prompt(self, tokens: Tensor, lengths: Tensor, state: TransformerDecoderState) -> Tensor:
-        """Begin all hypotheses of an utterance with tokens (B,P), lengths (B,) -> what the last layer gives (B,P,D).
+        """Begin all hypotheses of an utterance with tokens (B,P), lengths (B,) -> what the layers give (B,P,D').
 
         For a new state; it takes one pass, and one set of keys and values an utterance.
         """
         x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         mask = state.past.open_shared(valid_mask(lengths, tokens.size(1)))
-        bias = count_bias(state.memory_counts, x)
-        for i, (layer, buffers) in enumerate(zip(self.layers, state.memory, strict=True)):
-            x, _ = layer(x, from_cache(state.past, i, mask), tuple(b.rows for b in buffers), bias)
-        return x
+        return self._read_on(x, mask, state)[0]
 
     def step(self, tokens: Tensor, state: TransformerDecoderState) -> tuple[Tensor, TransformerDecoderState]:
         """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""
-        return self.logits(self.advance(tokens, state)).log_softmax(dim=-1), state
+        return self.log_probs(self.advance(tokens, state)), state
 
     def advance(self, tokens: Tensor, state: TransformerDecoderState) -> Tensor:
-        """Last tokens (N,) -> what the last layer gives (N,D), the state advanced in place, as in `step`."""
+        """Last tokens (N,) -> what the layers give (N,D'), the state advanced in place, as in `step`."""
         past = state.past
         grid = past.positions.shape
         x = self._embed(tokens.clamp(min=0).view(grid), self.positions(past.positions))  # (B,K,D)
-        mask, bias = past.open(), count_bias(state.memory_counts, x)
-        total = None
-        for i, (layer, buffers) in enumerate(zip(self.layers, state.memory, strict=True)):
-            memory = tuple(b.rows for b in buffers)
-            x, weights = layer(x, from_cache(past, i, mask), memory, bias, state.need_attention)
-            if weights is not None:
-                total = weights.mean(dim=1) + (0.0 if total is None else total)
+        x, weights = self._read_on(x, past.open(), state, range(len(self.layers)) if state.need_attention else ())
         past.close(tokens.view(grid) >= 0)
-        state.attention = None if total is None else total / len(self.layers)
+        state.attention = torch.stack([w.mean(dim=1) for w in weights.values()]).mean(dim=0) if weights else None
         return x.flatten(0, 1)
+
+    def _read_on(
+        self, x: Tensor, mask: Tensor, state: TransformerDecoderState, weights_of: Collection[int] = ()
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """As `_through_layers`, of new tokens (B,U,D) that enter the cache, which `mask` (B,1,U,P) shows."""
+        memory = [tuple(buffer.rows for buffer in buffers) for buffers in state.memory]
+        bias = count_bias(state.memory_counts, x)
+        return self._through_layers(x, lambda i: from_cache(state.past, i, mask), memory, bias, weights_of)
 
     def select(
         self, state: TransformerDecoderState, parents: Tensor, utterances: Tensor | None = None

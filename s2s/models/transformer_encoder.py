@@ -5,17 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from s2s.models.intermediate_ctc import IntermediateCTC
+from s2s.models.layer_outputs import LayerFusionConfig, LayerOutputs
 from s2s.models.memory import Memory
 from s2s.nn.attention.config import Attentions, of_layer
 from s2s.nn.attention.scores import key_bias
+from s2s.nn.feed_forward import FeedForward, Shared
 from s2s.nn.positions import Positions
-from s2s.nn.transformer import TransformerLayer, everything
+from s2s.nn.transformer import TransformerLayer, activation_module, everything
 
 
 class TransformerEncoder(nn.Module):
     """A front that turns the source into vectors, positions, and Transformer layers (Vaswani et al. 2017, section 3.1).
 
     `front` is a module such as `ConvolutionFront` or `TokenFront`; the other options are as in `TransformerDecoder`.
+    Where `shared_feed_forward`, all layers have the same one (Pires et al. 2023, arXiv:2309.01826).
     """
 
     def __init__(
@@ -33,13 +37,21 @@ class TransformerEncoder(nn.Module):
         max_positions: int = 0,
         norm_embedding: bool = False,
         attention: Attentions = None,
+        shared_feed_forward: bool = False,
+        layer_fusion: LayerFusionConfig | None = None,
     ) -> None:
         super().__init__()
-        self.model_dim = model_dim
+        self.model_dim, self.num_layers = model_dim, num_layers
         self.front = front
         self.subsampling_factor: int = front.subsampling_factor  # type: ignore[assignment]
         self.positions = Positions(positions, model_dim, max_positions)
         self.norm_embedding = nn.LayerNorm(model_dim) if norm_embedding else nn.Identity()
+        self.feed_forward = (
+            FeedForward(model_dim, feed_forward_dim, dropout, activation_module(activation))
+            if shared_feed_forward
+            else None
+        )
+        shared = Shared(self.feed_forward) if self.feed_forward else None
         self.layers: list[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
             TransformerLayer(
                 model_dim,
@@ -51,26 +63,29 @@ class TransformerEncoder(nn.Module):
                 pre_norm=pre_norm,
                 positions=positions,
                 self_attention=of_layer(attention, i),
+                shared=shared,
             )
             for i in range(num_layers)
         )
         self.norm = nn.LayerNorm(model_dim) if final_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
+        self.outputs = LayerOutputs(layer_fusion, num_layers)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Memory frames (B,) of source frames or tokens (B,)."""
         return self.front.output_lengths(lengths)  # type: ignore[operator]
 
-    def forward(self, source: Tensor, lengths: Tensor) -> Memory:
+    def forward(self, source: Tensor, lengths: Tensor, ctc: IntermediateCTC | None = None) -> Memory:
         """source (B,S,F) or tokens (B,S), lengths (B,) -> Memory"""
         x, lengths = self.front(source, lengths)
         positions = self.positions.first(x.size(1), x.device)
-        return self.memory_of(x, positions, Memory(x, lengths).frame_counts)
+        return self.memory_of(x, positions, Memory(x, lengths).frame_counts, ctc=ctc)
 
-    def memory_of(self, x: Tensor, positions: Tensor, counts: Tensor) -> Memory:
+    def memory_of(self, x: Tensor, positions: Tensor, counts: Tensor, *, ctc: IntermediateCTC | None = None) -> Memory:
         """What the layers make of frames (B,T,D) at positions (B,T,D) or (T,D), counts (B,T) as in a Memory."""
         x = self.dropout(self.norm_embedding(x + positions.to(x.dtype)))
         bias = key_bias(counts, x)
+        run = self.outputs.run(x, (counts > 0).sum(dim=1), self.norm, ctc)
         for layer in self.layers:
-            x, _ = layer(x, everything(bias))
-        return Memory(self.norm(x), (counts > 0).sum(dim=1), counts=None if counts.dtype == torch.bool else counts)
+            x = run.after(layer(x, everything(bias))[0])
+        return run.memory(None if counts.dtype == torch.bool else counts)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s2s.errors import UserError
 from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.config import AttentionConfig
-from s2s.nn.feed_forward import FeedForward
+from s2s.nn.depthwise import DepthwiseConvolution
+from s2s.nn.feed_forward import FeedForward, Shared
 
 
 class ConvolutionModule(nn.Module):
@@ -20,23 +20,23 @@ class ConvolutionModule(nn.Module):
 
     def __init__(self, model_dim: int, kernel_size: int, dropout: float) -> None:
         super().__init__()
-        if kernel_size % 2 == 0:
-            raise UserError(f"kernel_size={kernel_size}: an even kernel has no middle frame; use {kernel_size + 1}")
         self.gate = nn.Linear(model_dim, 2 * model_dim)
-        self.depthwise = nn.Conv1d(model_dim, model_dim, kernel_size, padding=kernel_size // 2, groups=model_dim)
+        self.depthwise = DepthwiseConvolution(model_dim, kernel_size)
         self.norm = nn.LayerNorm(model_dim)
         self.out = nn.Linear(model_dim, model_dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B,T,D), valid (B,T) -> (B,T,D); past its end every utterance sees zeros, as it would alone."""
-        x = F.glu(self.gate(x), dim=-1).masked_fill(~valid.unsqueeze(-1), 0.0)
-        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        """x (B,T,D), valid (B,T) -> (B,T,D)"""
+        x = self.depthwise(F.glu(self.gate(x), dim=-1), valid)
         return self.dropout(self.out(F.silu(self.norm(x))))
 
 
 class ConformerBlock(nn.Module):
-    """Half feed-forward, self-attention, convolution, half feed-forward (Gulati et al. 2020, eq. 1)."""
+    """Half feed-forward, self-attention, convolution, half feed-forward (Gulati et al. 2020, eq. 1).
+
+    Where there is a `shared` feed-forward, it takes the place of both.
+    """
 
     def __init__(
         self,
@@ -47,12 +47,13 @@ class ConformerBlock(nn.Module):
         dropout: float,
         positions: str = "relative",
         attention: AttentionConfig | None = None,
+        shared: Shared | None = None,
     ) -> None:
         super().__init__()
-        self.feed_forward_in = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
+        self.feed_forward_in = shared or FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
         self.attention = Attention(model_dim, num_heads, dropout, attention, positions)
         self.convolution = ConvolutionModule(model_dim, kernel_size, dropout)
-        self.feed_forward_out = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
+        self.feed_forward_out = shared or FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
         self.norm_feed_forward_in = nn.LayerNorm(model_dim)
         self.norm_attention = nn.LayerNorm(model_dim)
         self.norm_convolution = nn.LayerNorm(model_dim)

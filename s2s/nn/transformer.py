@@ -11,7 +11,7 @@ from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.cache import HypothesisCache
 from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.attention.multi_head import Cached
-from s2s.nn.feed_forward import FeedForward
+from s2s.nn.feed_forward import FeedForward, Shared
 
 Past = Callable[[Attention, Tensor], Tensor]  # what self-attention makes of x (A,U,D) and what it may see
 
@@ -29,6 +29,7 @@ class TransformerLayer(nn.Module):
     """Self-attention, attention over a memory where it is `over_memory`, and feed-forward, each with a residual.
 
     A layer norm comes before each of them, or after the residual is added where not `pre_norm` (Vaswani et al. 2017).
+    `feed_forward_dim` 0: no feed-forward. Where there is a `shared` one, it takes the place of the layer's own.
     """
 
     def __init__(
@@ -43,17 +44,21 @@ class TransformerLayer(nn.Module):
         positions: str = "none",
         self_attention: AttentionConfig | None = None,
         cross_attention: AttentionConfig | None = None,
+        shared: Shared | None = None,
     ) -> None:
         super().__init__()
         self.pre_norm = pre_norm
         self.self_attention = Attention(model_dim, num_heads, dropout, self_attention, positions)
         if over_memory:
             self.memory_attention = Attention(model_dim, num_heads, dropout, cross_attention, over_memory=True)
-        self.feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, activation_module(activation))
+        self.feed_forward: FeedForward | Shared | None = shared
+        if shared is None and feed_forward_dim:
+            self.feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, activation_module(activation))
         self.norm_self = nn.LayerNorm(model_dim)
         if over_memory:
             self.norm_memory = nn.LayerNorm(model_dim)
-        self.norm_feed_forward = nn.LayerNorm(model_dim)
+        if self.feed_forward is not None:
+            self.norm_feed_forward = nn.LayerNorm(model_dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -76,8 +81,10 @@ class TransformerLayer(nn.Module):
             y = self._before(x, self.norm_memory).view(memory[0].size(0), -1, x.size(-1))
             attended, weights = self.memory_attention.over(y, memory, memory_mask, need_weights)
             x = self._after(x + self.dropout(attended).view_as(x), self.norm_memory)
-        y = self._before(x, self.norm_feed_forward)
-        return self._after(x + self.feed_forward(y), self.norm_feed_forward), weights
+        if self.feed_forward is not None:
+            y = self._before(x, self.norm_feed_forward)
+            x = self._after(x + self.feed_forward(y), self.norm_feed_forward)
+        return x, weights
 
     def _before(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         return norm(x) if self.pre_norm else x

@@ -164,7 +164,7 @@ class Trainer:
                 finite = bool(losses.total.isfinite())
                 if finite:
                     self.fabric.backward(losses.total / self.loop.accumulate)
-                    self._count(loss=losses.total, ctc=losses.ctc, attention=losses.attention)
+                    self._count(loss=losses.total, ctc=losses.ctc, attention=losses.attention, **losses.parts)
         if boundary and finite:
             finite = self._step()
         if not finite:
@@ -188,7 +188,7 @@ class Trainer:
             self.optimizer.step()
         self.optimizer.zero_grad()
         if self.at.steps % 10 == 0:
-            for name in ("loss", "ctc", "attention"):
+            for name in self._losses():
                 self.board.add_scalar(f"train/{name}", self._mean(name), self.at.steps)
             self.board.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], self.at.steps)
             self.board.add_scalar("train/gradient_norm", float(norm), self.at.steps)  # type: ignore[arg-type]
@@ -217,9 +217,7 @@ class Trainer:
         record = {
             "epoch": self.at.epoch,
             "steps": self.at.steps,
-            "train_loss": self._mean("loss"),
-            "train_ctc": self._mean("ctc"),
-            "train_attention": self._mean("attention"),
+            **{f"train_{name}": self._mean(name) for name in self._losses()},
             "valid_loss": valid_loss,
             "valid_ctc_error": valid_error,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -265,6 +263,10 @@ class Trainer:
         self.at.sums["batches"] = self.at.sums.get("batches", 0) + 1
         for name, loss in losses.items():
             self.at.sums[name] = self.at.sums.get(name, 0.0) + float(loss.detach())
+
+    def _losses(self) -> list[str]:
+        """The names of all losses, those that every model has first."""
+        return [name for name in {"loss": 0, "ctc": 0, "attention": 0, **self.at.sums} if name != "batches"]
 
     def _mean(self, name: str) -> float:
         return self.at.sums.get(name, 0.0) / max(1.0, self.at.sums.get("batches", 0))

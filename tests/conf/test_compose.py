@@ -7,6 +7,7 @@ import pytest
 from s2s.conf import compose, to_dataclass
 from s2s.decoding.config import load_decoding_config
 from s2s.errors import UserError
+from s2s.models.build import build
 from s2s.tokenizers.load import train_tokenizer
 from s2s.training.config import TrainConfig, load_train_config, show
 
@@ -21,7 +22,7 @@ def test_sizes_follow_from_tokenizer_and_features(tokenizer: str) -> None:
     config = load_train_config("train", [tokenizer, "features.num_mel_bins=40", "model=conformer_small"])
     assert config.vocab_size > 4
     assert config.model["vocab_size"] == config.model["decoder"]["vocab_size"] == config.vocab_size
-    assert config.model["encoder"]["input_dim"] == config.model["normalise"]["num_bins"] == 40
+    assert config.model["encoder"]["front"]["input_dim"] == config.model["normalise"]["num_bins"] == 40
     assert config.model["decoder"]["memory_dim"] == config.model["encoder"]["model_dim"] == 144
 
 
@@ -57,7 +58,7 @@ def test_the_config_shown_is_the_whole_config(tokenizer: str) -> None:
             r"optim\.learning_rat: no such key in the config\. Did you mean 'optim\.learning_rate'",
         ),
         ("optm.learning_rate=1", r"optm\.learning_rate: no such key .* Did you mean 'optim\.learning_rate'"),
-        ("model.encoder.layers=1", r"model\.encoder\.layers: no such key .* Did you mean 'model\.encoder\.num_layers'"),
+        ("modl.encoder.num_layers=1", r"modl\.encoder\.num_layers: no such key .* Did you mean 'model"),
         ("traning=1", r"traning: no such key .* Did you mean 'training'"),
         ("optim.learning_rate=fast", r"(?s)learning_rate.*'fast'"),
         ("training.max_epochs=1.5", r"(?s)max_epochs.*1\.5"),
@@ -74,6 +75,54 @@ def test_the_config_shown_is_the_whole_config(tokenizer: str) -> None:
 def test_a_wrong_override_is_named_in_one_error(tokenizer: str, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_train_config("train", [tokenizer, override])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.encoder.attention.kind=relaxed",
+        "model.encoder.attention={kind: relaxed}",
+        "model.encoder.attention=[{kind: relaxed}]",
+        "+model.encoder.attention.kind=relaxed",
+        "++model.encoder.attention.kind=relaxed",
+    ],
+)
+def test_a_key_of_the_model_that_no_yaml_has_needs_no_plus(tokenizer: str, override: str) -> None:
+    attention = load_train_config("train", [tokenizer, override]).model["encoder"]["attention"]
+    assert attention in ({"kind": "relaxed"}, [{"kind": "relaxed"}])
+
+
+def test_keys_of_the_model_can_be_removed_and_its_file_chosen(tokenizer: str) -> None:
+    small = ["model=conformer_small", "~model.encoder.kernel_size"]
+    config = load_train_config("train", [tokenizer, *small])
+    assert "kernel_size" not in config.model["encoder"]
+    assert config.model["encoder"]["num_layers"] == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "model.encoder.attention.kind=relxed",
+            r"^model\.encoder\.attention\.kind=relxed: expected one of softmax, relaxed, .* Did you mean 'relaxed'\?",
+        ),
+        ("model.encoder.attention.knd=relaxed", r"^model\.encoder\.attention\.knd: .* Did you mean 'kind'\?"),
+        ("model.encoder.layers=1", r"^model\.encoder\.layers: ConformerEncoder .* Did you mean 'num_layers'\?"),
+        ("model.encodr.num_layers=1", r"^model\.encodr: HybridModel has no such key\. Did you mean 'encoder'\?"),
+        ("model.encoder.num_layers=two", r"^model\.encoder\.num_layers: expected int, got 'two'"),
+    ],
+)
+def test_a_wrong_key_of_the_model_is_named_when_it_is_built(tokenizer: str, override: str, message: str) -> None:
+    config = load_train_config("train", [tokenizer, override])
+    with pytest.raises(UserError, match=message):
+        build(config.model)
+
+
+def test_a_new_key_needs_a_plain_mapping_above_it(tokenizer: str) -> None:
+    with pytest.raises(UserError, match=r"optim\.model: no such key"):
+        load_train_config("train", [tokenizer, "optim.model=1"])
+    with pytest.raises(UserError, match=r"model"):  # decoding has no model in its config
+        load_decoding_config(["model.encoder.attention.kind=relaxed"])
 
 
 def test_a_config_that_does_not_exist_is_named_with_those_that_do(tokenizer: str, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from s2s.errors import UserError
 from s2s.models.build import build
 from s2s.models.conformer import ConformerEncoder
 
-ENCODER = {"_target_": "s2s.models.conformer.ConformerEncoder", "input_dim": 8, "model_dim": 16, "num_layers": 1}
+FRONT = {"_target_": "s2s.nn.subsampling.ConvolutionSubsampling", "input_dim": 8, "model_dim": 16}
+ENCODER = {"_target_": "s2s.models.conformer.ConformerEncoder", "front": FRONT, "model_dim": 16, "num_layers": 1}
 
 
 def test_a_config_becomes_the_module_it_names() -> None:
@@ -22,7 +23,7 @@ def test_a_config_becomes_the_module_it_names() -> None:
         "os.system",
         "torch.nn.Linear",
         "s2s.models.bundle.os.system",  # reached through what a module of s2s imports
-        "s2s.models.conformer.ConvolutionSubsampling",  # imported there, defined elsewhere
+        "s2s.models.conformer.ConformerBlock",  # imported there, defined elsewhere
         "s2s.models.build.build",
         "s2s.data.loader.DataConfig",
         "s2s.nowhere.Encoder",
@@ -52,10 +53,10 @@ def test_a_mistake_is_named_with_its_key(change: dict[str, object], message: str
 
 
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(UserError, match="ConformerEncoder needs input_dim"):
+    with pytest.raises(UserError, match="ConformerEncoder needs front"):
         build({"_target_": ENCODER["_target_"]})
     with pytest.raises(UserError, match="expected a key `_target_`"):
-        build({"input_dim": 8})
+        build({"front": FRONT})
 
 
 def test_errors_name_the_nested_key() -> None:

@@ -9,7 +9,7 @@ from toy import BOS, EOS, toy_model, toy_source
 
 from s2s.errors import UserError
 from s2s.models.build import build
-from s2s.models.hybrid import HybridModel, right_to_left
+from s2s.models.hybrid import HybridModel
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.tokenizers.load import train_tokenizer
 from s2s.training.config import load_train_config
@@ -118,12 +118,6 @@ def test_without_a_reverse_decoder_or_its_weight_nothing_changes() -> None:
     expected = plain.loss(plain.encode(source, lengths), *target)
     found = unused.loss(unused.encode(source, lengths), *target)
     assert found == expected
-
-
-def test_turning_round_leaves_padding_in_its_place() -> None:
-    target, lengths = torch.tensor([[4, 5, 6], [4, 5, 9], [9, 8, 7]]), torch.tensor([3, 2, 0])
-    assert right_to_left(target, lengths).tolist() == [[6, 5, 4], [5, 4, 9], [9, 8, 7]]
-    assert right_to_left(target[:, :0], torch.zeros(3, dtype=torch.long)).shape == (3, 0)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_a_block_equals_the_same_sum_written_out() -> None:
     )
 
 
-def test_an_even_kernel_is_refused() -> None:
-    with pytest.raises(UserError, match="use 5"):
-        ConvolutionModule(6, 4, 0.0)
+@pytest.mark.parametrize(("size", "use"), [(4, 5), (0, 1), (-3, 1)])
+def test_a_kernel_without_a_middle_frame_is_refused(size: int, use: int) -> None:
+    with pytest.raises(UserError, match=f"kernel_size={size}: expected an odd number, .* use {use}"):
+        ConvolutionModule(6, size, 0.0)

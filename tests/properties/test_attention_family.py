@@ -28,6 +28,12 @@ ANYWHERE: dict[str, dict[str, Any]] = {
     "grouped": {"num_heads": 4, "kv_heads": 2, "head_dim": 4},
     "head size": {"num_heads": 3, "head_dim": 6},
     "knocking": {"knocking": True},
+    "weighted grouped": {"projection": "weighted_grouped", "num_heads": 4, "kv_heads": 2},
+    "keys only": {"projection": "keys_only"},
+    "keys only, many heads": {"projection": "keys_only", "num_heads": 8},
+    "masked heads": {"masked_heads": 1},
+    "mixture": {"num_heads": 4, "head_dim": 4, "active_heads": 1, "shared_heads": 1},
+    "mixture, none shared": {"num_heads": 3, "head_dim": 4, "active_heads": 2},
 }
 # Of a sequence to itself.
 WITHIN: dict[str, dict[str, Any]] = {
@@ -39,12 +45,18 @@ WITHIN: dict[str, dict[str, Any]] = {
 # Of frames to all frames of an utterance that is there as a whole.
 ENCODED: dict[str, dict[str, Any]] = {"limited above": {"reach": "limited", "left": 1, "right": 2, "above": 5}}
 # Of a decoder to its past.
-BEFORE: dict[str, dict[str, Any]] = {}
+BEFORE: dict[str, dict[str, Any]] = {
+    "temporal latent": {"projection": "temporal_latent", "latent_dim": 6},
+    "temporal latent of 3": {"projection": "temporal_latent", "latent_stride": 3},
+}
 # Of a decoder to a memory.
-OVER: dict[str, dict[str, Any]] = {}
+OVER: dict[str, dict[str, Any]] = {
+    "strided": {"reach": "strided", "stride": 3, "num_heads": 4, "head_dim": 4},
+}
 POSITIONS = ("sinusoidal", "relative", "rotary", "alibi", "none")
 
 small = {"model_dim": 16, "num_layers": 2, "num_heads": 2, "feed_forward_dim": 24, "dropout": 0.1}
+SUBSAMPLING = {"_target_": "s2s.nn.subsampling.ConvolutionSubsampling", "input_dim": 8, "model_dim": 16, "channels": 4}
 ENCODERS: dict[str, dict[str, Any]] = {
     "transformer": {
         "_target_": "s2s.models.transformer_encoder.TransformerEncoder",
@@ -53,11 +65,38 @@ ENCODERS: dict[str, dict[str, Any]] = {
     },
     "conformer": {
         "_target_": "s2s.models.conformer.ConformerEncoder",
-        "input_dim": 8,
+        "front": {**SUBSAMPLING, "factor": 4},
         "kernel_size": 3,
-        "subsampling_channels": 4,
         **small,
     },
+    "branchformer": {
+        "_target_": "s2s.models.branchformer.BranchformerEncoder",
+        "front": {**SUBSAMPLING, "factor": 2},
+        "gating_dim": 12,
+        "kernel_size": 5,
+        **small,
+    },
+}
+# Encoders with an attention of their own, or none.
+OTHER_ENCODERS: dict[str, dict[str, Any]] = {
+    "fast conformer": {
+        "_target_": "s2s.models.conformer.ConformerEncoder",
+        "front": {**SUBSAMPLING, "factor": 8, "separable": True},
+        "kernel_size": 9,
+        "shared_feed_forward": True,
+        "attention": {"reach": "limited", "left": 2, "right": 1, "global_frames": 1},
+        **small,
+    },
+    "lstm": {
+        "_target_": "s2s.models.lstm_encoder.LSTMEncoder",
+        "front": {**SUBSAMPLING, "factor": 1},
+        "model_dim": 16,
+        "num_layers": 3,
+        "hidden_dim": 6,
+        "pyramid": [2, 3],
+    },
+    "transformer, groups": {**ENCODERS["transformer"], "num_layers": 4, "layer_fusion": {"group_size": 2}},
+    "conformer, groups": {**ENCODERS["conformer"], "num_layers": 4, "layer_fusion": {"group_size": 2}},
 }
 DECODERS: dict[str, dict[str, Any]] = {
     "transformer": {
@@ -78,15 +117,23 @@ RECURRENT: dict[str, dict[str, Any]] = {
         "num_heads": 2,
     },
 }
+# Decoders whose output sees more than the last layer.
+OTHER_DECODERS: dict[str, dict[str, Any]] = {
+    "groups": {**DECODERS["transformer"], "num_layers": 4, "group_size": 2},
+    "surface": {**DECODERS["transformer"], "surface_fusion": {"mode": "soft"}, "pre_norm": False, "final_norm": False},
+    "classifiers": {**DECODERS["transformer"], "surface_fusion": {}, "classifiers": {"layers": [1], "weights": [0.4]}},
+}
 
 IN_ENCODERS, IN_DECODERS = ANYWHERE | WITHIN | ENCODED, ANYWHERE | WITHIN | BEFORE
 ENCODER_KINDS = [
     *product(ENCODERS, IN_ENCODERS, ("relative",)),
     *product(ENCODERS, ("softmax", "limited"), (p for p in POSITIONS if p != "relative")),
+    *((name, "", "") for name in OTHER_ENCODERS),
 ]
 DECODER_KINDS = [
     *product(DECODERS, IN_DECODERS, ("sinusoidal",)),
     *product(DECODERS, ("softmax", "multi-query", "limited"), (p for p in POSITIONS if p != "sinusoidal")),
+    *product(OTHER_DECODERS, ("softmax",), ("sinusoidal",)),
 ]
 CLOSE = {"rtol": 1e-9, "atol": 1e-10}
 
@@ -101,12 +148,13 @@ def randomised(model: nn.Module) -> Any:
 
 def encoder(name: str, kind: str, positions: str) -> Any:
     torch.manual_seed(0)
-    return randomised(build({**ENCODERS[name], "positions": positions, "attention": IN_ENCODERS[kind]}))
+    options = {"positions": positions, "attention": IN_ENCODERS[kind]} if name in ENCODERS else {}
+    return randomised(build({**(ENCODERS | OTHER_ENCODERS)[name], **options}))
 
 
 def decoder(name: str, **options: Any) -> Any:
     torch.manual_seed(0)
-    return randomised(build({**(DECODERS | RECURRENT)[name], **options}))
+    return randomised(build({**(DECODERS | RECURRENT | OTHER_DECODERS)[name], **options}))
 
 
 @pytest.mark.parametrize(("name", "kind", "positions"), ENCODER_KINDS)
@@ -217,7 +265,7 @@ def test_gradients_over_a_memory_are_those_of_small_differences(kind: str) -> No
     layer = randomised(Attention(8, 2, config=AttentionConfig(**(ANYWHERE | OVER)[kind]), over_memory=True))
 
     def run(layer: Attention, x: Tensor, memory: Tensor) -> Tensor:
-        return layer.over(x, layer.project(memory), None)[0]
+        return layer.over(x, layer.project(memory), torch.ones(2, 1, 1, 6, dtype=torch.bool))[0]
 
     assert has_right_gradients(layer, run, torch.randn(2, 3, 8).double(), torch.randn(2, 6, 8).double())
 
@@ -244,6 +292,7 @@ class States(nn.Module):
         return states
 
 
+@pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning")  # torch's, of its own LSTM
 @pytest.mark.parametrize(("name", "kind", "positions"), ENCODER_KINDS)
 def test_an_exported_encoder_gives_what_it_gave(name: str, kind: str, positions: str) -> None:
     model = encoder(name, kind, positions)

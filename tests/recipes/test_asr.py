@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from recipe_tree import ROOT, copy_recipe, run
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the recipes and of the digits recipe, without what was trained there."""
-    for name in ("recipes", "egs/fsdd/asr/conf", "egs/fsdd/asr/local"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "egs/fsdd/asr/run.sh", tmp_path / "egs/fsdd/asr/run.sh")
+    copy_recipe("fsdd", tmp_path)
     return tmp_path
-
-
-def run(script: Path, *options: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, **(env or {})}
-    return subprocess.run([script, *options], capture_output=True, text=True, env=environment, check=False)
 
 
 def test_a_recipe_for_ones_own_data_runs_as_the_readme_tells(tree: Path, digits: Path, tiny: list[str]) -> None:

@@ -69,6 +69,29 @@ def test_training_lowers_the_loss_and_leaves_what_it_promises(whole: Path) -> No
     assert len(list((whole / "checkpoints").glob("epoch-*"))) == 3
 
 
+def test_losses_of_intermediate_layers_are_measured_and_a_stopped_training_goes_on(
+    tiny: list[str], tmp_path: Path
+) -> None:
+    options = [
+        *tiny,
+        "model.encoder.num_layers=2",
+        "model.decoder.num_layers=2",
+        "model.intermediate_ctc={layers: [1], weight: 0.3, self_conditioned: true}",
+        "model.decoder.classifiers={layers: [1], weights: [0.4]}",
+        "training.max_epochs=1",
+    ]
+    train(tmp_path / "one", options)
+    record = metrics(tmp_path / "one")[0]
+    shares = {"train_ctc_last": 0.7, "train_ctc_intermediate": 0.3}
+    assert record["train_ctc"] == pytest.approx(sum(share * record[key] for key, share in shares.items()))
+    assert record["train_loss"] == pytest.approx(0.3 * record["train_ctc"] + 0.7 * record["train_attention"])
+    assert {"train_attention_layer_1", "train_attention_mixed"} < record.keys()
+    before = train(tmp_path / "one", [*options, "training.max_epochs=2"])
+    assert any("resuming" in line for line in before)
+    train(tmp_path / "both", [*options, "training.max_epochs=2"])
+    assert [sorted(each) for each in metrics(tmp_path / "both")] == [sorted(record)] * 2
+
+
 def test_the_same_seed_gives_the_same_training_and_another_seed_another(
     whole: Path, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from s2s.errors import UserError
 from s2s.nn.attention.alibi import ALiBi
 from s2s.nn.attention.config import AttentionConfig
+from s2s.nn.attention.head_mask import HeadMask
+from s2s.nn.attention.keys_only import KeysOnly
+from s2s.nn.attention.mixture import Mixture
 from s2s.nn.attention.multi_head import Cached, MultiHead
 from s2s.nn.attention.reach import Reach, build_reach
 from s2s.nn.attention.rectified import Rectified
@@ -22,6 +25,9 @@ from s2s.nn.attention.rotary import Rotary
 from s2s.nn.attention.scores import both, side_by_side
 from s2s.nn.attention.softmax import Softmax
 from s2s.nn.attention.sparse import Entmax, Sparse
+from s2s.nn.attention.strided import build_strided
+from s2s.nn.attention.temporal_latent import TemporalLatent
+from s2s.nn.attention.weighted_grouped import WeightedGrouped
 
 if TYPE_CHECKING:
     from s2s.nn.attention.cache import HypothesisCache
@@ -60,13 +66,14 @@ class Attention(nn.Module):
             _check_over_memory(config)
         elif config.reach == "strided":
             raise UserError("reach=strided: is for cross-attention; expected full, limited or chunked")
+        self.over_memory, self.strided = over_memory, build_strided(config, self.heads)
 
     def project(self, x: Tensor, positions: Tensor | None = None) -> Cached:
         """x (B,T,D) at positions (T,) or (B,T) -> what is kept of it to be attended to, (B,H',T',d') each."""
-        cached = self.heads.cached(x)
+        cached = self.heads.cached(x, positions)
         if isinstance(self.scheme, Rotary) and positions is not None:
             return (self.scheme.rotate(cached[0], positions), *cached[1:])
-        return cached
+        return cached if self.strided is None else tuple(map(self.strided.frames, cached))
 
     def within(self, x: Tensor, bias: Tensor | None = None, causal: bool = False) -> Tensor:
         """Attention of x (B,T,D) to itself, with a `bias` (B,1,1,T) over keys as in `Softmax.forward`, -> (B,T,D).
@@ -75,7 +82,8 @@ class Attention(nn.Module):
         """
         positions = torch.arange(x.size(1), device=x.device)
         query = self._queries(x, positions)
-        keys, values = self.heads.keys_values(*self.project(x, positions))
+        kept = self.heads.whole(self.project(x, positions))
+        keys, values = self.heads.keys_values(*kept, num_queries=x.size(1))
         if self.config.above is None:
             return self._join(x, self._blocks(query, keys, values, bias, self.reach, causal))
         return self._join(x, self._by_length(query, keys, values, bias, causal, self.config.above))
@@ -90,7 +98,7 @@ class Attention(nn.Module):
         if torch.compiler.is_compiling():  # what an export does must not depend on the data
             near, full = (self._blocks(query, keys, values, bias, reach, causal) for reach in (self.reach, Reach()))
             return torch.where(is_long[:, None, None, None], near, full)
-        result = query.new_zeros(*query.shape[:3], values.size(-1))
+        result = query.new_zeros(*query.shape[:3], self.heads.head_dim)
         for reach, rows, most in ((self.reach, is_long, num_frames), (Reach(), ~is_long, min(above, num_frames))):
             if bool(rows.any()):
                 own = None if bias is None else bias.expand(size, -1, -1, -1)[rows, :, :, :most]
@@ -132,18 +140,22 @@ class Attention(nn.Module):
         """Attention of new tokens x (B,U,D) to what `mask` (B,1,U,P) shows of a layer's cache, which they enter."""
         positions, slots = cache.new_positions, cache.used_slot_positions
         query = self._queries(x, positions)
-        cached = cache.write(layer, self.heads.grown(self.project(x, positions), cache, layer))
+        cached = cache.write(layer, self.heads.grown(self.project(x, positions), cache, layer, mask))
         shown = both(self.reach.shown(positions, slots), self.heads.shown(positions, slots))
         bias = both(self._scores_of_positions(query, positions, slots), mask)
         bias = both(bias, None if shown is None else shown.unsqueeze(1))
-        return self._join(x, self._attend(query, *self.heads.keys_values(*cached), bias)[0])
+        keys, values = self.heads.keys_values(*cached, num_queries=x.size(1))
+        return self._join(x, self._attend(query, keys, values, bias)[0])
 
     def over(
         self, x: Tensor, cached: Cached, bias: Tensor | None, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Attention of x (B,U,D) to a memory that `project` made -> (B,U,D) and, on request, weights (B,H,U,T)."""
-        keys, values = self.heads.keys_values(*cached)
-        result, weights = self._attend(self.heads.queries(x), keys, values, bias, need_weights)
+        keys, values = self.heads.keys_values(*cached, num_queries=x.size(1))
+        own = bias if self.strided is None else self.strided.bias(bias, keys.size(2))
+        result, weights = self._attend(self.heads.queries(x), keys, values, own, need_weights)
+        if self.strided is not None and bias is not None and weights is not None:
+            weights = self.strided.spread(weights, bias.size(-1))
         return self._join(x, result), weights
 
     def _queries(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -160,7 +172,9 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         if isinstance(self.scheme, Relative):
             query = self.scheme.content(query)
-        return self.weighting(query, keys, values, bias, self.dropout if self.training else 0.0, need_weights)
+        dropout = self.dropout if self.training else 0.0
+        result, weights = self.weighting(query, keys, values, bias, dropout, need_weights)
+        return self.heads.found(result), weights
 
     def _join(self, x: Tensor, result: Tensor) -> Tensor:
         for gate in self.gates:
@@ -181,13 +195,26 @@ def _say_once(text: str) -> None:
 
 def _projection(config: AttentionConfig, model_dim: int, num_heads: int) -> MultiHead:
     num_heads = config.num_heads or num_heads
+    if config.projection == "weighted_grouped":
+        return WeightedGrouped(model_dim, num_heads, config.kv_heads, config.head_dim, config.knocking)
+    if config.projection == "keys_only":
+        if config.kind == "rectified":
+            raise UserError("projection=keys_only: kind=rectified has weights that do not sum to one; expected another")
+        return KeysOnly(model_dim, num_heads, config.head_dim)
+    if config.projection == "temporal_latent":
+        return TemporalLatent(model_dim, num_heads, config.head_dim, config.latent_dim, config.latent_stride)
     return MultiHead(model_dim, num_heads, config.kv_heads, config.head_dim, config.knocking)
 
 
 def _scheme(positions: str, model_dim: int, heads: MultiHead) -> nn.Module | None:
     if positions == "relative":
-        return Relative(model_dim, heads.num_heads, heads.head_dim)
+        return Relative(model_dim, heads.num_heads, heads.width)
     if positions == "rotary":
+        if isinstance(heads, KeysOnly | TemporalLatent):
+            raise UserError(
+                "positions=rotary: turns the keys, and here values are made of what is kept of them; expected other "
+                "positions, or another projection than keys_only and temporal_latent"
+            )
         return Rotary(heads.head_dim)
     return ALiBi(heads.num_heads) if positions == "alibi" else None
 
@@ -202,13 +229,18 @@ def _weighting(config: AttentionConfig, heads: MultiHead) -> nn.Module:
     if config.kind == "entmax":
         return Sparse(Entmax(heads.num_heads))
     if config.kind == "rectified":
-        return Rectified(heads.num_heads, heads.head_dim)
+        return Rectified(heads.num_heads, heads.width)
     return Softmax()
 
 
 def _gates(config: AttentionConfig, model_dim: int, heads: MultiHead) -> list[nn.Module]:
     """Modules that weigh what heads give: x (B,U,D), results (B,H,U,d) -> results."""
-    return []
+    gates: list[nn.Module] = []
+    if config.masked_heads:
+        gates.append(HeadMask(heads.num_heads, config.masked_heads))
+    if config.active_heads:
+        gates.append(Mixture(model_dim, heads.num_heads, config.active_heads, config.shared_heads))
+    return gates
 
 
 def _check_over_memory(config: AttentionConfig) -> None:

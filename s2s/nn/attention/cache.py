@@ -20,7 +20,8 @@ class HypothesisCache:
 
     What is kept of a token is written once and stays where it is; `ancestors` says whose past it belongs to. To
     continue one hypothesis from another is then to copy a row of booleans. All K attend as one product over the slots,
-    and slots nobody descends from any more are cleared away whenever the cache is full.
+    and slots nobody descends from any more are cleared away whenever the cache is full. Where `stride` tokens share an
+    entry, which the last of them holds in full, so are those of the tokens before it.
     """
 
     layers: list[list[Tensor]]  # (B,H',P,d') of each layer: keys and values, or what they are made of
@@ -29,10 +30,11 @@ class HypothesisCache:
     slot_positions: Tensor  # (B,P) how many tokens come before that of a slot
     used: int
     new_positions: Tensor  # (B,U) those of the tokens that enter in this step
+    stride: int = 1
 
     @classmethod
     def empty(
-        cls, size: int, beam_size: int, shapes: Sequence[Sequence[tuple[int, int]]], like: Tensor
+        cls, size: int, beam_size: int, shapes: Sequence[Sequence[tuple[int, int]]], like: Tensor, stride: int = 1
     ) -> HypothesisCache:
         """No token yet for B=`size` utterances; `shapes` (H',d') of each layer's tensors, of the dtype of `like`."""
         slots = beam_size * RESERVE
@@ -45,6 +47,7 @@ class HypothesisCache:
             zeros,
             used=0,
             new_positions=positions,
+            stride=stride,
         )
 
     def open(self) -> Tensor:
@@ -96,7 +99,7 @@ class HypothesisCache:
 
     def _clear(self, size: int) -> None:
         """Move the slots that are somebody's past to the front and make room for `size` and more behind them."""
-        live = self.ancestors.any(dim=1)  # (B,P)
+        live = self._needed().any(dim=1)  # (B,P)
         kept = int(live.sum(dim=1).max())
         slots = kept + max(size + RESERVE * self.positions.size(1), kept // 2)
         order = live.byte().argsort(dim=1, descending=True, stable=True)[:, :kept]  # (B,P')
@@ -110,6 +113,12 @@ class HypothesisCache:
         slot_positions = self.slot_positions.new_zeros(len(ancestors), slots)
         slot_positions[:, :kept] = self.slot_positions[utterances, order]
         self.ancestors, self.slot_positions, self.used = ancestors, slot_positions, kept
+
+    def _needed(self) -> Tensor:
+        """What tokens to come may look at (B,K,P): entries that are full, and the last one of a row, which may grow."""
+        full = (self.slot_positions + 1) % self.stride == 0  # (B,P)
+        last = self.slot_positions.unsqueeze(1) == self.positions.unsqueeze(2) - 1
+        return self.ancestors & (full.unsqueeze(1) | last)
 
     def select(self, parents: Tensor, utterances: Tensor | None = None) -> None:
         """Make row n continue from row `parents[n]`; `utterances` (B') as in `s2s.models.memory.Decoder.select`."""

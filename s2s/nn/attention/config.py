@@ -16,6 +16,7 @@ ONLY_WITH = {
     "gamma_std": ("kind", ("relaxed",)),
     "relax_always": ("kind", ("relaxed",)),
     "kv_heads": ("projection", ("multi_head", "weighted_grouped")),
+    "knocking": ("projection", ("multi_head", "weighted_grouped")),
     "latent_dim": ("projection", ("temporal_latent",)),
     "latent_stride": ("projection", ("temporal_latent",)),
     "left": ("reach", ("limited",)),
@@ -120,7 +121,7 @@ Attentions = AttentionConfig | Sequence[AttentionConfig] | None
 
 def of_decoder_layer(configs: Attentions, layer: int) -> AttentionConfig:
     """As `of_layer`, for attention of tokens to those before them; UserError for what needs to know the whole text."""
-    config = of_layer(configs, layer)
+    config = _turn(configs, layer)
     if config.above is not None:
         raise UserError(f"above={config.above}: is for encoders; a decoder does not know how long its text will be")
     return config
@@ -132,7 +133,20 @@ def changed(config: AttentionConfig) -> list[str]:
 
 
 def of_layer(configs: Attentions, layer: int) -> AttentionConfig:
-    """The config of a layer: several take turns, the first again after the last."""
+    """The config of a layer: several take turns, the first again after the last.
+
+    For attention to all frames of an utterance; UserError for what is of tokens to those before them.
+    """
+    config = _turn(configs, layer)
+    if config.projection == "temporal_latent":
+        raise UserError(
+            "projection=temporal_latent: is for the self-attention of decoders, of tokens to those before them; "
+            "expected another one for encoders and cross-attention"
+        )
+    return config
+
+
+def _turn(configs: Attentions, layer: int) -> AttentionConfig:
     if configs is None or isinstance(configs, AttentionConfig):
         return configs or AttentionConfig()
     if not configs:

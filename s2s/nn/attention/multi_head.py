@@ -21,6 +21,8 @@ class MultiHead(nn.Module):
     (Shazeer 2019, arXiv:1911.02150).
     """
 
+    stride = 1  # tokens that share an entry of what is kept
+
     def __init__(
         self,
         model_dim: int,
@@ -40,9 +42,10 @@ class MultiHead(nn.Module):
             raise UserError(f"kv_heads={kv_heads}: num_heads={num_heads} is no multiple of it")
         self.num_heads, self.kv_heads = num_heads, kv_heads
         self.head_dim = head_dim or model_dim // num_heads
+        self.width = self.head_dim  # of the vectors that queries, keys and values meet as
         self.query = nn.Linear(model_dim, num_heads * self.head_dim)
-        self.key = nn.Linear(model_dim, kv_heads * self.head_dim)
-        self.value = nn.Linear(model_dim, kv_heads * self.head_dim)
+        self.key: nn.Module = nn.Linear(model_dim, kv_heads * self.head_dim)
+        self.value: nn.Module = nn.Linear(model_dim, kv_heads * self.head_dim)
         self.out = nn.Linear(num_heads * self.head_dim, model_dim)
         self.knock = Knocking(self.head_dim) if knocking else None
 
@@ -55,13 +58,13 @@ class MultiHead(nn.Module):
         query = self.split(self.query(x))
         return query if self.knock is None else self.knock.query(query)
 
-    def cached(self, x: Tensor) -> Cached:
-        """x (B,T,D) -> what is kept of it, (B,H',T,d') each."""
+    def cached(self, x: Tensor, positions: Tensor | None = None) -> Cached:
+        """x (B,T,D) at positions (T,) or (B,T) -> what is kept of it, (B,H',T,d') each."""
         keys, values = self.split(self.key(x)), self.split(self.value(x))
         return (keys, values) if self.knock is None else (self.knock.key(keys), self.knock.value(values))
 
-    def keys_values(self, *cached: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B,H',T,d) of what was kept."""
+    def keys_values(self, *cached: Tensor, num_queries: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (B,H',T,d) of what was kept, to be attended to by so many queries."""
         keys, values = cached
         return keys, values
 
@@ -73,9 +76,17 @@ class MultiHead(nn.Module):
         """Which keys (..,T) a query (..,U) may attend to for the sake of the projection (..,U,T); None: all."""
         return None
 
-    def grown(self, cached: Cached, cache: HypothesisCache, layer: int) -> Cached:
-        """What is kept of new tokens, given what is kept of those before them."""
+    def whole(self, cached: Cached) -> Cached:
+        """What is kept of whole sequences, of what `cached` gave for each of their frames or tokens."""
         return cached
+
+    def grown(self, cached: Cached, cache: HypothesisCache, layer: int, mask: Tensor) -> Cached:
+        """What is kept of new tokens, given what is kept of those before them, which `mask` (B,1,U,P) shows."""
+        return cached
+
+    def found(self, result: Tensor) -> Tensor:
+        """What queries found, weighted sums of what `keys_values` gave as values (B,H,U,d') -> (B,H,U,d)."""
+        return result
 
     def join(self, x: Tensor) -> Tensor:
         """(B,H,U,d) -> (B,U,D), projected."""
@@ -93,8 +104,3 @@ class Knocking(nn.Module):
         self.query, self.key, self.value = (nn.Linear(head_dim, head_dim, bias=False) for _ in range(3))
         for projection in (self.query, self.key, self.value):
             nn.init.eye_(projection.weight)
-
-
-def grouped(weight: Tensor, kv_heads: int, head_dim: int) -> Tensor:
-    """The key or value projection (H*d,...) of heads, averaged over each of `kv_heads` groups (Ainslie et al. 2023)."""
-    return weight.detach().unflatten(0, (kv_heads, -1, head_dim)).mean(dim=1).flatten(0, 1)

@@ -24,7 +24,7 @@ class Softmax(nn.Module):
 
         `bias` broadcasts to (B,H,U,T): bool (True attends) or additive.
         """
-        if not need_weights:
+        if not need_weights and keys.size(1) == values.size(1):
             num_heads, heads = query.size(1), keys.size(1)
             bias = None if bias is None else fold_bias(bias, num_heads, heads)
             result = F.scaled_dot_product_attention(fold(query, heads), keys, values, attn_mask=bias, dropout_p=dropout)

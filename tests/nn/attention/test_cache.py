@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,3 +74,25 @@ def test_the_padding_of_what_is_shared_is_cleared_away() -> None:
         cache.close(torch.ones(1, 1, dtype=torch.bool))
     assert int(cache.ancestors.sum()) == 53
     assert cache.ancestors.size(2) <= 53 + 53 // 2 + RESERVE + 1
+
+
+@given(stride=st.integers(1, 4), beam_size=st.integers(1, 3), steps=st.integers(1, 40), seed=st.integers(0, 99))
+@settings(max_examples=15)
+def test_of_tokens_that_share_an_entry_the_last_ones_stay(stride: int, beam_size: int, steps: int, seed: int) -> None:
+    cache, chance = HypothesisCache.empty(1, beam_size, [[(1, 1)]], torch.zeros(1), stride), random.Random(seed)
+    rows: list[list[float]] = [[] for _ in range(beam_size)]
+    for step in range(steps):
+        cache.open()
+        numbers = [100.0 * step + k for k in range(beam_size)]
+        cache.write(0, (torch.tensor(numbers).view(1, 1, beam_size, 1),))
+        grown = [chance.random() < 0.8 for _ in rows]
+        cache.close(torch.tensor([grown]))
+        rows = [[*row, number] if own else row for row, number, own in zip(rows, numbers, grown, strict=True)]
+        parents = [chance.randrange(beam_size) for _ in rows]
+        cache.select(torch.tensor(parents))
+        rows = [list(rows[parent]) for parent in parents]
+        for k, row in enumerate(rows):
+            found = past(cache, 0, k)
+            assert set(found) <= set(row)
+            assert row[-1:] == found[-1:]
+            assert set(row[stride - 1 :: stride]) <= set(found)

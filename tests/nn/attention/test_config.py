@@ -10,8 +10,9 @@ from s2s.errors import UserError
 from s2s.models.build import build
 from s2s.nn.attention.config import AttentionConfig, changed, of_decoder_layer, of_layer
 
-ENCODER = {"_target_": "s2s.models.conformer.ConformerEncoder", "input_dim": 8, "model_dim": 16, "num_heads": 2}
-ENCODER |= {"num_layers": 3, "feed_forward_dim": 16, "subsampling_channels": 4}
+FRONT = {"_target_": "s2s.nn.subsampling.ConvolutionSubsampling", "input_dim": 8, "model_dim": 16, "channels": 4}
+ENCODER = {"_target_": "s2s.models.conformer.ConformerEncoder", "front": FRONT, "model_dim": 16, "num_heads": 2}
+ENCODER |= {"num_layers": 3, "feed_forward_dim": 16}
 
 
 @pytest.mark.parametrize(
