@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from s2s.errors import UserError, nearest
 from s2s.models.memory import Memory
+from s2s.nn.attention.additive import AdditiveAttention
 from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.attention.multi_head import Cached
 from s2s.nn.attention.scores import count_bias
-from s2s.nn.recurrent_attention import AdditiveAttention
 from s2s.nn.rows import RowBuffer, join_rows
 
 ATTENTIONS = ("dot_product", "additive")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from toy import toy_memory
 
 from s2s.errors import UserError
+from s2s.nn.attention.additive import AdditiveAttention
 from s2s.nn.lengths import valid_mask
-from s2s.nn.recurrent_attention import AdditiveAttention
 
 
 def attention(num_heads: int, weight_feedback: bool, seed: int = 0) -> AdditiveAttention:
