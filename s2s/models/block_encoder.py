@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from s2s.models.front import Front, front_of
 from s2s.models.intermediate_ctc import IntermediateCTC
 from s2s.models.layer_outputs import LayerFusionConfig, LayerOutputs
 from s2s.models.memory import Memory
@@ -34,8 +35,8 @@ class BlockEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.model_dim = model_dim
-        self.front = front
-        self.subsampling_factor: int = front.subsampling_factor  # type: ignore[assignment]
+        self.front: Front = front_of(front, model_dim)
+        self.subsampling_factor = self.front.subsampling_factor
         self.positions = Positions(positions, model_dim, max_positions)
         self.feed_forward = feed_forward
         self.blocks = nn.ModuleList(blocks)
@@ -45,7 +46,7 @@ class BlockEncoder(nn.Module):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Memory frames (B,) of source frames or tokens (B,)."""
-        return self.front.output_lengths(lengths)  # type: ignore[operator]
+        return self.front.output_lengths(lengths)
 
     def forward(self, source: Tensor, lengths: Tensor, ctc: IntermediateCTC | None = None) -> Memory:
         """source (B,S,F) or tokens (B,S), lengths (B,) -> Memory"""

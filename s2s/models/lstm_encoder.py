@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from s2s.errors import UserError
+from s2s.models.front import Front, front_of
 from s2s.models.intermediate_ctc import IntermediateCTC
 from s2s.models.layer_outputs import LayerFusionConfig, LayerOutputs
 from s2s.models.memory import Memory
@@ -52,8 +53,8 @@ class LSTMEncoder(nn.Module):
             )
         hidden_dim = hidden_dim or model_dim // 2
         self.model_dim, self.num_layers = model_dim, num_layers
-        self.front = front
-        self.subsampling_factor: int = front.subsampling_factor * math.prod(pyramid)  # type: ignore[operator, assignment]
+        self.front: Front = front_of(front, model_dim)
+        self.subsampling_factor = self.front.subsampling_factor * math.prod(pyramid)
         self.stacked = [1, *pyramid, *[1] * (num_layers - 1 - len(pyramid))]  # frames that are one to each layer
         self.layers = nn.ModuleList(BidirectionalLSTM(model_dim * size, hidden_dim) for size in self.stacked)
         self.projections = nn.ModuleList(
@@ -65,7 +66,7 @@ class LSTMEncoder(nn.Module):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Memory frames (B,) of source frames or tokens (B,)."""
-        lengths = self.front.output_lengths(lengths)  # type: ignore[operator]
+        lengths = self.front.output_lengths(lengths)
         for size in self.stacked:
             lengths = (lengths + size - 1) // size
         return lengths

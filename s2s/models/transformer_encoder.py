@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from s2s.models.front import Front, front_of
 from s2s.models.intermediate_ctc import IntermediateCTC
 from s2s.models.layer_outputs import LayerFusionConfig, LayerOutputs
 from s2s.models.memory import Memory
@@ -42,8 +43,8 @@ class TransformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.model_dim, self.num_layers = model_dim, num_layers
-        self.front = front
-        self.subsampling_factor: int = front.subsampling_factor  # type: ignore[assignment]
+        self.front: Front = front_of(front, model_dim)
+        self.subsampling_factor = self.front.subsampling_factor
         self.positions = Positions(positions, model_dim, max_positions)
         self.norm_embedding = nn.LayerNorm(model_dim) if norm_embedding else nn.Identity()
         self.feed_forward = (
@@ -73,7 +74,7 @@ class TransformerEncoder(nn.Module):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Memory frames (B,) of source frames or tokens (B,)."""
-        return self.front.output_lengths(lengths)  # type: ignore[operator]
+        return self.front.output_lengths(lengths)
 
     def forward(self, source: Tensor, lengths: Tensor, ctc: IntermediateCTC | None = None) -> Memory:
         """source (B,S,F) or tokens (B,S), lengths (B,) -> Memory"""

@@ -36,7 +36,7 @@ class ConvolutionSubsampling(nn.Module):
         super().__init__()
         if factor < 1 or factor & (factor - 1):
             raise UserError(f"factor={factor}: expected a power of two, such as 4 or 8")
-        self.subsampling_factor = factor
+        self.model_dim, self.subsampling_factor = model_dim, factor
         self.view = 2 * factor - 1  # input frames, and bins, that an output frame sees at once
         layers: list[nn.Module] = []
         for i in range(factor.bit_length() - 1):
@@ -80,6 +80,7 @@ class ConvolutionFront(nn.Module):
 
     def __init__(self, input_dim: int, model_dim: int) -> None:
         super().__init__()
+        self.model_dim = model_dim
         self.convolutions = nn.ModuleList(
             (nn.Conv1d(input_dim, model_dim, 3, padding=1), nn.Conv1d(model_dim, model_dim, 3, stride=2, padding=1))
         )

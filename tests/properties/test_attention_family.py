@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from toy import toy_memory, toy_source
 
 from s2s.models.build import build
+from s2s.models.memory import Memory
 from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.config import AttentionConfig, changed
 
@@ -301,3 +302,25 @@ def test_an_exported_encoder_gives_what_it_gave(name: str, kind: str, positions:
     found = torch.export.export(States(model), (source, lengths)).module()(source, lengths)
     for b, length in enumerate(expected.lengths.tolist()):
         torch.testing.assert_close(found[b, :length], expected.states[b, :length], **CLOSE)
+
+
+class LogProbs(nn.Module):
+    """A decoder over the states of a memory."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, states: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
+        result: Tensor = self.model(Memory(states, lengths), tokens)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [*product(("self_attention",), IN_DECODERS), *product(("cross_attention",), ANYWHERE | OVER)]
+)
+def test_an_exported_decoder_gives_what_it_gave(part: str, kind: str) -> None:
+    model = LogProbs(decoder("transformer", **{part: (IN_DECODERS | OVER)[kind]}))
+    memory = toy_memory([7, 3])
+    given = (memory.states, memory.lengths, torch.tensor([[2, 3, 4, 5, 6], [2, 6, 5, 4, 3]]))
+    torch.testing.assert_close(torch.export.export(model, given).module()(*given), model(*given), **CLOSE)
