@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -137,10 +138,11 @@ class Batches:
             sampler=_Perturbed(self.cuts, self.ids, self.factors),
             batch_size=None,
             num_workers=self.num_workers,
-            worker_init_fn=_leave_interrupts_to_the_main_process,
             generator=torch.Generator(),  # else it would draw from, and so change, the global one
         )
-        for outcome in loader:
+        with _interrupts_held():
+            outcomes = iter(loader)
+        for outcome in outcomes:
             if isinstance(outcome, UserError):
                 raise outcome
             yield outcome
@@ -179,6 +181,14 @@ class _Perturbed:
         return self.cuts[key] if factor == 1.0 else self.cuts[key].perturb_speed(factor, affix_id=False)
 
 
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the main one stops its workers, they need not print tracebacks.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal: workers begun in here never see it, the main one does afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
