@@ -183,7 +183,7 @@ class _Perturbed:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal: workers begun in here never see it, the main one does afterwards."""
+    """Ctrl-C reaches every process of a terminal: workers begun in here never see it, the main one does afterwards."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -172,6 +172,23 @@ def test_the_options_are_a_schema() -> None:
     assert OmegaConf.to_object(config) == DataConfig(train=["a"], max_batch_size=8)
 
 
+class Masked(SpeechDataset):
+    """Says whether Ctrl-C is held back where a batch is made."""
+
+    def __getitem__(self, cuts: CutSet) -> Batch:
+        raise UserError(f"held back: {signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signal masks")
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_workers_alone_hold_back_ctrl_c(kaldi: Path, num_workers: int) -> None:
+    dataset = Masked(None, Fbank(FbankConfig(sampling_rate=8000, num_mel_bins=40)))
+    config = DataConfig(max_batch_seconds=2, num_workers=num_workers)
+    with pytest.raises(UserError, match=f"held back: {num_workers > 0}"):
+        list(training_batches(load_corpus(kaldi).cuts, dataset, config, seed=1, epoch=0))
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 INTERRUPTED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
