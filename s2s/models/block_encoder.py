@@ -6,21 +6,19 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from s2s.models.front import Front, front_of
 from s2s.models.intermediate_ctc import IntermediateCTC
 from s2s.models.layer_outputs import LayerFusionConfig, LayerOutputs
 from s2s.models.memory import Memory
-from s2s.nn.attention.scores import key_bias
+from s2s.models.streaming_encoder import DynamicChunks, StreamingEncoder
 from s2s.nn.feed_forward import FeedForward
-from s2s.nn.lengths import valid_mask
+from s2s.nn.frames import Frames
 from s2s.nn.positions import Positions
 
 
-class BlockEncoder(nn.Module):
-    """A front that turns the source into vectors, positions, and blocks that need to know where padding is.
+class BlockEncoder(StreamingEncoder):
+    """A front that turns the source into vectors, positions, and blocks that look at other frames.
 
-    A block takes x (B,T,D), valid (B,T) and a bias over keys (B,1,1,T), as `ConformerBlock`; `feed_forward` is what
-    blocks share.
+    A block takes x (B,T,D) and its `Frames`, as `ConformerBlock`; `feed_forward` is what blocks share.
     """
 
     def __init__(
@@ -32,29 +30,18 @@ class BlockEncoder(nn.Module):
         max_positions: int,
         feed_forward: FeedForward | None,
         layer_fusion: LayerFusionConfig | None,
+        dynamic_chunks: DynamicChunks | None,
     ) -> None:
-        super().__init__()
-        self.model_dim = model_dim
-        self.front: Front = front_of(front, model_dim)
-        self.subsampling_factor = self.front.subsampling_factor
-        self.positions = Positions(positions, model_dim, max_positions)
+        super().__init__(front, model_dim, Positions(positions, model_dim, max_positions), dynamic_chunks)
         self.feed_forward = feed_forward
         self.blocks = nn.ModuleList(blocks)
         self.num_layers = len(self.blocks)
         self.outputs = LayerOutputs(layer_fusion, self.num_layers)
         self.norm = nn.LayerNorm(model_dim) if self.outputs.groups is not None else nn.Identity()
+        self.check_dynamic_chunks()
 
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Memory frames (B,) of source frames or tokens (B,)."""
-        return self.front.output_lengths(lengths)
-
-    def forward(self, source: Tensor, lengths: Tensor, ctc: IntermediateCTC | None = None) -> Memory:
-        """source (B,S,F) or tokens (B,S), lengths (B,) -> Memory"""
-        x, lengths = self.front(source, lengths)
-        x = x + self.positions.first(x.size(1), x.device).to(x.dtype)
-        valid = valid_mask(lengths, x.size(1))
-        bias = key_bias(valid, x)
+    def through(self, x: Tensor, lengths: Tensor, frames: Frames, ctc: IntermediateCTC | None) -> Memory:
         run = self.outputs.run(x, lengths, self.norm, ctc)
         for block in self.blocks:
-            x = run.after(block(x, valid, bias))
+            x = run.after(block(x, frames))
         return run.memory()

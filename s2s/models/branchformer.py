@@ -6,6 +6,7 @@ from torch import nn
 
 from s2s.models.block_encoder import BlockEncoder
 from s2s.models.layer_outputs import LayerFusionConfig
+from s2s.models.streaming_encoder import DynamicChunks
 from s2s.nn.attention.config import Attentions, of_layer
 from s2s.nn.branchformer import BranchformerBlock
 from s2s.nn.feed_forward import FeedForward, Shared
@@ -33,6 +34,8 @@ class BranchformerEncoder(BlockEncoder):
         attention: Attentions = None,
         shared_feed_forward: bool = False,
         layer_fusion: LayerFusionConfig | None = None,
+        convolution: str = "symmetric",
+        dynamic_chunks: DynamicChunks | None = None,
     ) -> None:
         feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU()) if shared_feed_forward else None
         shared = Shared(feed_forward) if feed_forward else None
@@ -47,7 +50,8 @@ class BranchformerEncoder(BlockEncoder):
                 positions,
                 of_layer(attention, i),
                 shared,
+                convolution,
             )
             for i in range(num_layers)
         ]
-        super().__init__(front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion)
+        super().__init__(front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion, dynamic_chunks)

@@ -6,6 +6,7 @@ from torch import nn
 
 from s2s.models.block_encoder import BlockEncoder
 from s2s.models.layer_outputs import LayerFusionConfig
+from s2s.models.streaming_encoder import DynamicChunks
 from s2s.nn.attention.config import Attentions, of_layer
 from s2s.nn.conformer import ConformerBlock
 from s2s.nn.feed_forward import FeedForward, Shared
@@ -15,7 +16,8 @@ class ConformerEncoder(BlockEncoder):
     """A front and Conformer blocks (Gulati et al. 2020); with the right front, Fast Conformer (Rekesh et al. 2023).
 
     `front` is a module such as `ConvolutionSubsampling`; `kernel_size` (odd) is the reach in frames of the depthwise
-    convolution in each block. Where `shared_feed_forward`, there is one for all places (Pires et al. 2023).
+    convolution in each block, `convolution` its kind (see `DepthwiseConvolution`). Where `shared_feed_forward`, there
+    is one for all places (Pires et al. 2023). With `dynamic_chunks` it is trained to be streamed.
     """
 
     def __init__(
@@ -32,6 +34,8 @@ class ConformerEncoder(BlockEncoder):
         attention: Attentions = None,
         shared_feed_forward: bool = False,
         layer_fusion: LayerFusionConfig | None = None,
+        convolution: str = "symmetric",
+        dynamic_chunks: DynamicChunks | None = None,
     ) -> None:
         feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU()) if shared_feed_forward else None
         shared = Shared(feed_forward) if feed_forward else None
@@ -45,7 +49,8 @@ class ConformerEncoder(BlockEncoder):
                 positions,
                 of_layer(attention, i),
                 shared,
+                convolution,
             )
             for i in range(num_layers)
         ]
-        super().__init__(front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion)
+        super().__init__(front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion, dynamic_chunks)

@@ -14,6 +14,7 @@ class Front(Protocol):
 
     model_dim: int
     subsampling_factor: int
+    view: int | None  # source frames that a vector is made of; None: there are some before the first and after the last
 
     def __call__(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """source (B,S,F) or (B,S), lengths (B,) -> vectors (B,T,D), lengths (B,)"""

@@ -8,12 +8,16 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from s2s.audio.normalise import UtteranceNormalise
 from s2s.errors import UserError
 from s2s.models.auxiliary_classifiers import decoder_loss
 from s2s.models.ctc import CTC
 from s2s.models.intermediate_ctc import IntermediateCTC, IntermediateCTCConfig
 from s2s.models.language_model import teacher_forced
 from s2s.models.memory import AttentionDecoder, Decoder, Encoder, Memory
+from s2s.models.streaming_encoder import StreamingEncoder
+from s2s.nn.attention.reach import Chunked
+from s2s.nn.frames import PastFrames
 from s2s.nn.lengths import right_to_left
 
 
@@ -93,14 +97,34 @@ class HybridModel(nn.Module):
             features = augment(features, lengths)
         return self.loss(self._memory(features, lengths), target, target_lengths)
 
-    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Features (B,S,F), lengths (B,) -> Memory"""
-        return self._memory(self.normalise(source, lengths), lengths)
+    def encode(self, source: Tensor, lengths: Tensor, chunks: Chunked | None = None) -> Memory:
+        """Features (B,S,F), lengths (B,) -> Memory; with `chunks`, that of a stream (see `StreamingEncoder`)."""
+        features = self.normalise(source, lengths)
+        if chunks is None:
+            return self._memory(features, lengths)
+        return self.streaming_encoder(features, lengths, self._within, chunks)
 
     def _memory(self, features: Tensor, lengths: Tensor) -> Memory:
-        if isinstance(self.ctc, IntermediateCTC):  # only an encoder whose layers can be asked has one
-            return self.encoder(features, lengths, self.ctc)  # type: ignore[call-arg]
+        if self._within is not None:  # only an encoder whose layers can be asked has one
+            return self.encoder(features, lengths, self._within)  # type: ignore[call-arg]
         return self.encoder(features, lengths)
+
+    @property
+    def _within(self) -> IntermediateCTC | None:
+        return self.ctc if isinstance(self.ctc, IntermediateCTC) else None
+
+    @property
+    def streaming_encoder(self) -> StreamingEncoder:
+        """The encoder; UserError where the model has to know whole utterances."""
+        if isinstance(self.normalise, UtteranceNormalise):
+            raise UserError("normalise: UtteranceNormalise needs whole utterances; it cannot be streamed")
+        if isinstance(self.encoder, StreamingEncoder):
+            return self.encoder
+        raise UserError(f"encoder: {type(self.encoder).__name__} hears whole utterances alone; it cannot be streamed")
+
+    def step(self, source: Tensor, lengths: Tensor, past: PastFrames) -> tuple[Memory, PastFrames]:
+        """Windows of features (B,S,F), lengths (B,) -> Memory of their frames; as `StreamingEncoder.step`."""
+        return self.streaming_encoder.step(self.normalise(source, lengths), lengths, past, self._within)
 
     def loss(self, memory: Memory, target: Tensor, target_lengths: Tensor) -> HybridLoss:
         """Joint loss of targets (B,U) without bos and eos, lengths (B,) (Watanabe et al. 2017, eq. 12)."""

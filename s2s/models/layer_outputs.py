@@ -61,7 +61,7 @@ class LayerRun:
             self.ends.append(x)
         return x if self.ctc is None else self.ctc.after(self.number, x, self.lengths, self.norm, self.kept)
 
-    def memory(self, counts: Tensor | None = None) -> Memory:
-        """The memory, with counts (B,T), after the last layer."""
+    def memory(self) -> Memory:
+        """The memory, after the last layer."""
         states = self.last if self.groups is None else self.groups(self.ends)
-        return Memory(self.norm(states), self.lengths, counts=counts, layers=self.kept)
+        return Memory(self.norm(states), self.lengths, layers=self.kept)

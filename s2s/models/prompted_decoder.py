@@ -18,35 +18,43 @@ class PromptedDecoder(nn.Module):
     def __init__(self, decoder: TransformerDecoder, prompt: list[int]) -> None:
         super().__init__()
         self.decoder = decoder
-        self.prompt = prompt
+        self.given = prompt
         self.vocab_size = decoder.vocab_size
 
     @property
     def max_positions(self) -> int | None:
         """How many tokens it can take, bos included; None: any number."""
         most = self.decoder.max_positions
-        return None if most is None else most - len(self.prompt)
+        return None if most is None else most - len(self.given)
 
     def _prompts(self, size: int, like: Tensor) -> Tensor:
-        return torch.tensor(self.prompt, dtype=torch.long, device=like.device).expand(size, -1)
+        return torch.tensor(self.given, dtype=torch.long, device=like.device).expand(size, -1)
 
     def _prompted(self, tokens: Tensor) -> Tensor:
         return torch.cat((self._prompts(len(tokens), tokens), tokens), dim=1)
 
     def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on, N a multiple of B -> log-probabilities (N,U,V) of each next token"""
-        return self.decoder(memory, self._prompted(tokens))[:, len(self.prompt) :]
+        return self.decoder(memory, self._prompted(tokens))[:, len(self.given) :]
 
     def attention(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> where each looked (N,U,T): the mean weights of all layers and heads."""
-        return self.decoder.attention(memory, self._prompted(tokens))[:, len(self.prompt) :]
+        return self.decoder.attention(memory, self._prompted(tokens))[:, len(self.given) :]
 
     def start(self, memory: Memory, beam_size: int, need_attention: bool = False) -> TransformerDecoderState:
         """State of N = B * beam_size rows, after the prompt."""
         state = self.decoder.start(memory, beam_size, need_attention)
         prompts = self._prompts(len(memory.lengths), memory.lengths)
-        self.decoder.prompt(prompts, torch.full_like(memory.lengths, len(self.prompt)), state)
+        self.decoder.prompt(prompts, torch.full_like(memory.lengths, len(self.given)), state)
         return state
+
+    def prompt(self, tokens: Tensor, lengths: Tensor, state: TransformerDecoderState) -> Tensor:
+        """As `TransformerDecoder.prompt`, tokens (B,P) from bos on."""
+        return self.decoder.prompt(tokens, lengths, state)
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """What `prompt` gives (...,D') -> log-probabilities (...,V) of each next token."""
+        return self.decoder.log_probs(x)
 
     def step(self, tokens: Tensor, state: TransformerDecoderState) -> tuple[Tensor, TransformerDecoderState]:
         """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""

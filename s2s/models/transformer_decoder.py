@@ -252,9 +252,12 @@ class TransformerDecoder(nn.Module):
     def prompt(self, tokens: Tensor, lengths: Tensor, state: TransformerDecoderState) -> Tensor:
         """Begin all hypotheses of an utterance with tokens (B,P), lengths (B,) -> what the layers give (B,P,D').
 
-        For a new state; it takes one pass, and one set of keys and values an utterance.
+        For a new state, or one that nothing but prompts has come to; it takes one pass, and one set of keys and values
+        an utterance.
         """
-        x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
+        self.positions.check(tokens.size(1))
+        positions = state.past.positions[:, :1] + torch.arange(tokens.size(1), device=tokens.device)
+        x = self._embed(tokens, self.positions(positions))
         mask = state.past.open_shared(valid_mask(lengths, tokens.size(1)))
         return self._read_on(x, mask, state)[0]
 

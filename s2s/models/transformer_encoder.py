@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from s2s.models.front import Front, front_of
 from s2s.models.intermediate_ctc import IntermediateCTC
 from s2s.models.layer_outputs import LayerFusionConfig, LayerOutputs
 from s2s.models.memory import Memory
+from s2s.models.streaming_encoder import DynamicChunks, StreamingEncoder
 from s2s.nn.attention.config import Attentions, of_layer
 from s2s.nn.attention.scores import key_bias
 from s2s.nn.feed_forward import FeedForward, Shared
+from s2s.nn.frames import Frames, Whole
 from s2s.nn.positions import Positions
-from s2s.nn.transformer import TransformerLayer, activation_module, everything
+from s2s.nn.transformer import TransformerLayer, activation_module
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(StreamingEncoder):
     """A front that turns the source into vectors, positions, and Transformer layers (Vaswani et al. 2017, section 3.1).
 
     `front` is a module such as `ConvolutionFront` or `TokenFront`; the other options are as in `TransformerDecoder`.
@@ -40,12 +43,10 @@ class TransformerEncoder(nn.Module):
         attention: Attentions = None,
         shared_feed_forward: bool = False,
         layer_fusion: LayerFusionConfig | None = None,
+        dynamic_chunks: DynamicChunks | None = None,
     ) -> None:
-        super().__init__()
-        self.model_dim, self.num_layers = model_dim, num_layers
-        self.front: Front = front_of(front, model_dim)
-        self.subsampling_factor = self.front.subsampling_factor
-        self.positions = Positions(positions, model_dim, max_positions)
+        super().__init__(front, model_dim, Positions(positions, model_dim, max_positions), dynamic_chunks)
+        self.num_layers = num_layers
         self.norm_embedding = nn.LayerNorm(model_dim) if norm_embedding else nn.Identity()
         self.feed_forward = (
             FeedForward(model_dim, feed_forward_dim, dropout, activation_module(activation))
@@ -71,22 +72,17 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.LayerNorm(model_dim) if final_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.outputs = LayerOutputs(layer_fusion, num_layers)
+        self.check_dynamic_chunks()
 
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Memory frames (B,) of source frames or tokens (B,)."""
-        return self.front.output_lengths(lengths)
-
-    def forward(self, source: Tensor, lengths: Tensor, ctc: IntermediateCTC | None = None) -> Memory:
-        """source (B,S,F) or tokens (B,S), lengths (B,) -> Memory"""
-        x, lengths = self.front(source, lengths)
-        positions = self.positions.first(x.size(1), x.device)
-        return self.memory_of(x, positions, Memory(x, lengths).frame_counts, ctc=ctc)
-
-    def memory_of(self, x: Tensor, positions: Tensor, counts: Tensor, *, ctc: IntermediateCTC | None = None) -> Memory:
+    def memory_of(self, x: Tensor, positions: Tensor, counts: Tensor) -> Memory:
         """What the layers make of frames (B,T,D) at positions (B,T,D) or (T,D), counts (B,T) as in a Memory."""
-        x = self.dropout(self.norm_embedding(x + positions.to(x.dtype)))
-        bias = key_bias(counts, x)
-        run = self.outputs.run(x, (counts > 0).sum(dim=1), self.norm, ctc)
+        lengths, x = (counts > 0).sum(dim=1), x + positions.to(x.dtype)
+        memory = self.through(x, lengths, Whole(counts > 0, key_bias(counts, x)), None)
+        return memory if counts.dtype == torch.bool else replace(memory, counts=counts)
+
+    def through(self, x: Tensor, lengths: Tensor, frames: Frames, ctc: IntermediateCTC | None) -> Memory:
+        x = self.dropout(self.norm_embedding(x))
+        run = self.outputs.run(x, lengths, self.norm, ctc)
         for layer in self.layers:
-            x = run.after(layer(x, everything(bias))[0])
-        return run.memory(None if counts.dtype == torch.bool else counts)
+            x = run.after(layer(x, frames.attend)[0])
+        return run.memory()

@@ -11,6 +11,7 @@ from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.depthwise import DepthwiseConvolution
 from s2s.nn.feed_forward import FeedForward, Shared
+from s2s.nn.frames import Frames
 
 
 class ConvolutionalGating(nn.Module):
@@ -19,22 +20,24 @@ class ConvolutionalGating(nn.Module):
     The gate is a depthwise convolution over time; it begins close to one, so the layer begins as a plain MLP.
     """
 
-    def __init__(self, model_dim: int, gating_dim: int, kernel_size: int, dropout: float) -> None:
+    def __init__(
+        self, model_dim: int, gating_dim: int, kernel_size: int, dropout: float, convolution: str = "symmetric"
+    ) -> None:
         super().__init__()
         if gating_dim < 2 or gating_dim % 2:
             raise UserError(f"gating_dim={gating_dim}: expected an even number, as one half gates the other")
         self.expand = nn.Linear(model_dim, gating_dim)
         self.norm = nn.LayerNorm(gating_dim // 2)
-        self.depthwise = DepthwiseConvolution(gating_dim // 2, kernel_size)
+        self.depthwise = DepthwiseConvolution(gating_dim // 2, kernel_size, convolution)
         nn.init.normal_(self.depthwise.weight, std=1e-6)
         nn.init.ones_(self.depthwise.bias)  # type: ignore[arg-type]
         self.contract = nn.Linear(gating_dim // 2, model_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B,T,D), valid (B,T) -> (B,T,D)"""
+    def forward(self, x: Tensor, frames: Frames) -> Tensor:
+        """x (B,T,D) -> (B,T,D)"""
         kept, gate = F.gelu(self.expand(x)).chunk(2, dim=-1)
-        gated = kept * self.depthwise(self.norm(gate), valid)
+        gated = kept * frames.convolve(self.depthwise, self.norm(gate))
         return self.dropout(self.contract(self.dropout(gated)))
 
 
@@ -42,7 +45,8 @@ class BranchformerBlock(nn.Module):
     """Attention beside convolutional gating, merged by a convolution, between two half feed-forwards.
 
     E-Branchformer (Kim et al. 2022, arXiv:2210.00077, section 3: merging by depthwise convolution, macaron
-    feed-forwards). Where there is a `shared` feed-forward, it takes the place of both.
+    feed-forwards). Where there is a `shared` feed-forward, it takes the place of both. `convolution` is the kind of
+    all convolutions.
     """
 
     def __init__(
@@ -56,12 +60,13 @@ class BranchformerBlock(nn.Module):
         positions: str = "relative",
         attention: AttentionConfig | None = None,
         shared: Shared | None = None,
+        convolution: str = "symmetric",
     ) -> None:
         super().__init__()
         self.feed_forward_in = shared or FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
         self.attention = Attention(model_dim, num_heads, dropout, attention, positions)
-        self.gating = ConvolutionalGating(model_dim, gating_dim, kernel_size, dropout)
-        self.depthwise = DepthwiseConvolution(2 * model_dim, kernel_size)
+        self.gating = ConvolutionalGating(model_dim, gating_dim, kernel_size, dropout, convolution)
+        self.depthwise = DepthwiseConvolution(2 * model_dim, kernel_size, convolution)
         self.merge = nn.Linear(2 * model_dim, model_dim)
         self.feed_forward_out = shared or FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
         self.norm_feed_forward_in = nn.LayerNorm(model_dim)
@@ -71,11 +76,11 @@ class BranchformerBlock(nn.Module):
         self.norm = nn.LayerNorm(model_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, valid: Tensor, bias: Tensor | None) -> Tensor:
-        """x (B,T,D), valid (B,T), a bias over keys (B,1,1,T) as in `Softmax.forward` -> (B,T,D)"""
+    def forward(self, x: Tensor, frames: Frames) -> Tensor:
+        """x (B,T,D), which are these frames -> (B,T,D)"""
         x = x + 0.5 * self.feed_forward_in(self.norm_feed_forward_in(x))
-        attended = self.dropout(self.attention.within(self.norm_attention(x), bias))
-        branches = torch.cat((attended, self.gating(self.norm_gating(x), valid)), dim=-1)
-        x = x + self.dropout(self.merge(branches + self.depthwise(branches, valid)))
+        attended = self.dropout(frames.attend(self.attention, self.norm_attention(x)))
+        branches = torch.cat((attended, self.gating(self.norm_gating(x), frames)), dim=-1)
+        x = x + self.dropout(self.merge(branches + frames.convolve(self.depthwise, branches)))
         x = x + 0.5 * self.feed_forward_out(self.norm_feed_forward_out(x))
         return self.norm(x)

@@ -9,6 +9,7 @@ from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.depthwise import DepthwiseConvolution
 from s2s.nn.feed_forward import FeedForward, Shared
+from s2s.nn.frames import Frames
 
 
 class ConvolutionModule(nn.Module):
@@ -18,24 +19,24 @@ class ConvolutionModule(nn.Module):
     utterances.
     """
 
-    def __init__(self, model_dim: int, kernel_size: int, dropout: float) -> None:
+    def __init__(self, model_dim: int, kernel_size: int, dropout: float, convolution: str = "symmetric") -> None:
         super().__init__()
         self.gate = nn.Linear(model_dim, 2 * model_dim)
-        self.depthwise = DepthwiseConvolution(model_dim, kernel_size)
+        self.depthwise = DepthwiseConvolution(model_dim, kernel_size, convolution)
         self.norm = nn.LayerNorm(model_dim)
         self.out = nn.Linear(model_dim, model_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B,T,D), valid (B,T) -> (B,T,D)"""
-        x = self.depthwise(F.glu(self.gate(x), dim=-1), valid)
+    def forward(self, x: Tensor, frames: Frames) -> Tensor:
+        """x (B,T,D) -> (B,T,D)"""
+        x = frames.convolve(self.depthwise, F.glu(self.gate(x), dim=-1))
         return self.dropout(self.out(F.silu(self.norm(x))))
 
 
 class ConformerBlock(nn.Module):
     """Half feed-forward, self-attention, convolution, half feed-forward (Gulati et al. 2020, eq. 1).
 
-    Where there is a `shared` feed-forward, it takes the place of both.
+    Where there is a `shared` feed-forward, it takes the place of both. `convolution` is the kind of it.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class ConformerBlock(nn.Module):
         positions: str = "relative",
         attention: AttentionConfig | None = None,
         shared: Shared | None = None,
+        convolution: str = "symmetric",
     ) -> None:
         super().__init__()
         self.feed_forward_in = shared or FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
         self.attention = Attention(model_dim, num_heads, dropout, attention, positions)
-        self.convolution = ConvolutionModule(model_dim, kernel_size, dropout)
+        self.convolution = ConvolutionModule(model_dim, kernel_size, dropout, convolution)
         self.feed_forward_out = shared or FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
         self.norm_feed_forward_in = nn.LayerNorm(model_dim)
         self.norm_attention = nn.LayerNorm(model_dim)
@@ -61,10 +63,10 @@ class ConformerBlock(nn.Module):
         self.norm = nn.LayerNorm(model_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, valid: Tensor, bias: Tensor | None) -> Tensor:
-        """x (B,T,D), valid (B,T), a bias over keys (B,1,1,T) as in `Softmax.forward` -> (B,T,D)"""
+    def forward(self, x: Tensor, frames: Frames) -> Tensor:
+        """x (B,T,D), which are these frames -> (B,T,D)"""
         x = x + 0.5 * self.feed_forward_in(self.norm_feed_forward_in(x))
-        x = x + self.dropout(self.attention.within(self.norm_attention(x), bias))
-        x = x + self.convolution(self.norm_convolution(x), valid)
+        x = x + self.dropout(frames.attend(self.attention, self.norm_attention(x)))
+        x = x + self.convolution(self.norm_convolution(x), frames)
         x = x + 0.5 * self.feed_forward_out(self.norm_feed_forward_out(x))
         return self.norm(x)

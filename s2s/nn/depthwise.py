@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s2s.errors import UserError
+from s2s.errors import UserError, nearest
+
+CONVOLUTIONS = ("symmetric", "causal", "chunked")
 
 
 class DepthwiseConvolution(nn.Conv1d):
-    """A filter over time for each channel; `kernel_size` is odd, so that as many frames come out as go in."""
+    """A filter over time for each channel; `kernel_size` is odd, so that as many frames come out as go in.
 
-    def __init__(self, channels: int, kernel_size: int) -> None:
+    `kind` says what a frame sees: as many frames after it as before it ("symmetric"), only those before it ("causal"),
+    or those after it that are in its own chunk ("chunked", Li et al. 2023, arXiv:2304.09325, section 2.2), all where
+    there are no chunks.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, kind: str = "symmetric") -> None:
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(
                 f"kernel_size={kernel_size}: expected an odd number, as the frame in the middle is that of the output; "
                 f"use {max(kernel_size, 0) + 1}"
             )
-        super().__init__(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        if kind not in CONVOLUTIONS:
+            raise UserError(
+                f"convolution={kind}: expected one of {', '.join(CONVOLUTIONS)}.{nearest(kind, CONVOLUTIONS)}"
+            )
+        super().__init__(channels, channels, kernel_size, groups=channels)
+        self.kind = kind
+        self.before = kernel_size - 1 if kind == "causal" else kernel_size // 2  # frames that it sees of the past
+        self.after = kernel_size - 1 - self.before
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
-        """x (B,T,C), valid (B,T) -> (B,T,C); past its end every utterance sees zeros, as it would alone."""
-        return super().forward(x.masked_fill(~valid.unsqueeze(-1), 0.0).transpose(1, 2)).transpose(1, 2)
+    def forward(self, x: Tensor, valid: Tensor, chunk_size: int | None = None) -> Tensor:  # type: ignore[override]
+        """x (B,T,C), valid (B,T) -> (B,T,C); past its end every utterance sees zeros, as it would alone.
+
+        Chunks of `chunk_size` frames mean something to a chunked convolution alone.
+        """
+        x = x.masked_fill(~valid.unsqueeze(-1), 0.0).transpose(1, 2)
+        if self.kind != "chunked" or chunk_size is None:
+            return self._filtered(F.pad(x, (self.before, self.after))).transpose(1, 2)
+        size = x.size(2)
+        chunks = F.pad(x, (self.before, -size % chunk_size)).unfold(2, self.before + chunk_size, chunk_size)
+        found = self._filtered(F.pad(chunks, (0, self.after)).transpose(1, 2).flatten(0, 1))  # (B*n,C,chunk_size)
+        return found.unflatten(0, (x.size(0), -1)).transpose(1, 2).flatten(2)[:, :, :size].transpose(1, 2)
+
+    def onward(self, x: Tensor, valid: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, of the next chunk x (B,T,C) after the `past` (B,before,C), zeros at first -> and the next past"""
+        seen = torch.cat((past, x.masked_fill(~valid.unsqueeze(-1), 0.0)), dim=1)
+        found = self._filtered(F.pad(seen, (0, 0, 0, self.after)).transpose(1, 2)).transpose(1, 2)
+        return found, seen[:, seen.size(1) - self.before :]
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        """(B,C,before+T+after) -> (B,C,T)"""
+        return F.conv1d(x, self.weight, self.bias, groups=self.groups)

@@ -14,7 +14,7 @@ class TokenFront(nn.Module):
 
     def __init__(self, vocab_size: int, model_dim: int, scale: bool = True) -> None:
         super().__init__()
-        self.model_dim = model_dim
+        self.model_dim, self.view = model_dim, 1
         self.embedding = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embedding.weight, std=model_dim**-0.5)
         self.scale = math.sqrt(model_dim) if scale else 1.0

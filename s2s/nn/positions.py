@@ -53,9 +53,13 @@ class Positions(nn.Module):
 
     def first(self, size: int, device: torch.device) -> Tensor:
         """The vectors (size,D) of the first positions; UserError where the table ends before."""
+        self.check(size)
+        return self(torch.arange(size, device=device))
+
+    def check(self, size: int) -> None:
+        """Raise UserError where the table has fewer than `size` positions."""
         if self.weight is not None and size > self.max_positions:
             raise UserError(
                 f"a sequence of {size} positions is too long for this model, which learned {self.max_positions}; "
                 "give it shorter input"
             )
-        return self(torch.arange(size, device=device))

@@ -77,6 +77,7 @@ class ConvolutionFront(nn.Module):
     """
 
     subsampling_factor = 2
+    view = None
 
     def __init__(self, input_dim: int, model_dim: int) -> None:
         super().__init__()

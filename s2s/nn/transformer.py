@@ -93,11 +93,6 @@ class TransformerLayer(nn.Module):
         return x if self.pre_norm else norm(x)
 
 
-def everything(bias: Tensor | None) -> Past:
-    """The past of a layer that sees all positions, those that `bias` (B,1,1,T) shows: an encoder's."""
-    return lambda attention, x: attention.within(x, bias)
-
-
 def before(attention: Attention, x: Tensor) -> Tensor:
     """The past of a decoder's layer that is given all tokens at once: of each, those before it, and itself."""
     return attention.within(x, causal=True)

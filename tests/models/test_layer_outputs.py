@@ -20,9 +20,9 @@ from s2s.models.build import build
 from s2s.models.memory import Memory
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.nn.attention.scores import key_bias
+from s2s.nn.frames import Whole
 from s2s.nn.layer_fusion import SurfaceFusionConfig
 from s2s.nn.lengths import valid_mask
-from s2s.nn.transformer import everything
 
 small = {"model_dim": 16, "num_layers": 4, "num_heads": 2, "feed_forward_dim": 24}
 SUBSAMPLING = {"_target_": "s2s.nn.subsampling.ConvolutionSubsampling", "input_dim": 8, "model_dim": 16, "channels": 4}
@@ -61,7 +61,7 @@ def layer_by_layer(name: str, model: Any, source: Tensor) -> list[Tensor]:
     valid, given = valid_mask(lengths, x.size(1)), [x]
     for layer in model.layers if name in ("transformer", "lstm") else model.blocks:
         if name == "transformer":
-            x, _ = layer(x, everything(None))
+            x, _ = layer(x, Whole(torch.ones(x.shape[:2], dtype=torch.bool), None).attend)
         else:
             x = layer(x, lengths) if name == "lstm" else layer(x, valid, key_bias(valid, x))
         given.append(x)

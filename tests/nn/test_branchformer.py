@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from s2s.errors import UserError
 from s2s.nn.attention.scores import key_bias
 from s2s.nn.branchformer import BranchformerBlock, ConvolutionalGating
+from s2s.nn.frames import Whole
 from s2s.nn.lengths import valid_mask
 
 
@@ -92,7 +93,7 @@ def test_a_block_is_what_the_paper_says_and_sees_no_padding(padding: float) -> N
     block, lengths = random_block(), torch.tensor([6, 3, 1])
     x, valid = torch.randn(3, 6, 8).double(), valid_mask(torch.tensor([6, 3, 1]), 6)
     padded = x.masked_fill(~valid.unsqueeze(-1), padding)
-    found = block(padded, valid, key_bias(valid, x))
+    found = block(padded, Whole(valid, key_bias(valid, x)))
     for b, length in enumerate(lengths.tolist()):
         expected = torch.stack(written_out(list(x[b, :length]), block))
         torch.testing.assert_close(found[b, :length], expected)
@@ -103,7 +104,7 @@ def test_gating_does_not_see_past_the_end(padding: float) -> None:
     layer = random_block().gating
     x, valid = torch.full((2, 5, 8), padding).double(), valid_mask(torch.tensor([4, 2]), 5)
     x[valid] = torch.randn(6, 8).double()
-    found = layer(x, valid)
+    found = layer(x, Whole(valid, None))
     for b, length in enumerate((4, 2)):
         torch.testing.assert_close(found[b, :length], torch.stack(gated(list(x[b, :length]), layer)))
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from s2s.errors import UserError
 from s2s.nn.attention.scores import key_bias
 from s2s.nn.conformer import ConformerBlock, ConvolutionModule
+from s2s.nn.frames import Whole
 from s2s.nn.lengths import valid_mask
 
 
@@ -17,8 +18,8 @@ def test_convolution_does_not_see_past_the_end(padding: float, more: int) -> Non
     layer = ConvolutionModule(6, 5, 0.0).double()
     x = torch.randn(1, 4, 6).double()
     padded = F.pad(x, (0, 0, 0, more), value=padding)
-    alone = layer(x, valid_mask(torch.tensor([4]), 4))
-    together = layer(padded, valid_mask(torch.tensor([4]), 4 + more))[:, :4]
+    alone = layer(x, Whole(valid_mask(torch.tensor([4]), 4), None))
+    together = layer(padded, Whole(valid_mask(torch.tensor([4]), 4 + more), None))[:, :4]
     torch.testing.assert_close(together, alone)
 
 
@@ -33,10 +34,10 @@ def test_a_block_equals_the_same_sum_written_out() -> None:
 
     y = x + block.feed_forward_in(normed("feed_forward_in", x)) / 2
     y = y + block.attention.within(normed("attention", y), valid[:, None, None, :])
-    y = y + block.convolution(normed("convolution", y), valid)
+    y = y + block.convolution(normed("convolution", y), Whole(valid, None))
     y = y + block.feed_forward_out(normed("feed_forward_out", y)) / 2
     torch.testing.assert_close(
-        block(x, valid, key_bias(valid, x)), F.layer_norm(y, (8,), block.norm.weight, block.norm.bias)
+        block(x, Whole(valid, key_bias(valid, x))), F.layer_norm(y, (8,), block.norm.weight, block.norm.bias)
     )
 
 

@@ -9,7 +9,10 @@ from toy import toy_memory
 from s2s.errors import UserError
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.nn.feed_forward import FeedForward, Shared
-from s2s.nn.transformer import TransformerLayer, everything
+from s2s.nn.frames import Whole
+from s2s.nn.transformer import TransformerLayer
+
+ALL = Whole(torch.ones(2, 5, dtype=torch.bool), None)
 
 
 def test_a_feed_forward_is_two_linear_layers() -> None:
@@ -40,7 +43,7 @@ def test_a_layer_with_a_shared_feed_forward_is_one_that_has_the_same(pre_norm: b
     stored = {name: weight for name, weight in own.state_dict().items() if not name.startswith("feed_forward.")}
     ours.load_state_dict(stored)  # it stores all but the feed-forward
     x = torch.randn(2, 5, 8).double()
-    torch.testing.assert_close(ours(x, everything(None))[0], own(x, everything(None))[0])
+    torch.testing.assert_close(ours(x, ALL.attend)[0], own(x, ALL.attend)[0])
 
 
 @pytest.mark.parametrize("pre_norm", [True, False])
@@ -53,7 +56,7 @@ def test_a_layer_without_feed_forward_ends_after_attention(pre_norm: bool) -> No
         expected = x + layer.self_attention.within(layer.norm_self(x))
     else:
         expected = layer.norm_self(x + layer.self_attention.within(x))
-    torch.testing.assert_close(layer(x, everything(None))[0], expected)
+    torch.testing.assert_close(layer(x, ALL.attend)[0], expected)
 
 
 def test_a_decoder_without_feed_forward_gives_a_token_at_a_time_what_it_gives_at_once() -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from s2s.errors import UserError
+from s2s.nn.frames import Whole
 from s2s.nn.lengths import valid_mask
-from s2s.nn.transformer import TransformerLayer, activation_module, before, everything
+from s2s.nn.transformer import TransformerLayer, activation_module, before
 
 OPTIONS = [(activation, pre_norm) for activation in ("relu", "gelu") for pre_norm in (True, False)]
 
@@ -45,7 +46,7 @@ def test_a_layer_of_an_encoder_equals_that_of_torch(activation: str, pre_norm: b
     theirs.norm1.load_state_dict(ours.norm_self.state_dict())
     theirs.norm2.load_state_dict(ours.norm_feed_forward.state_dict())
     x, valid = random(2, 5, 12), valid_mask(torch.tensor([5, 3]), 5)
-    found, weights = ours(x, everything(valid[:, None, None, :]))
+    found, weights = ours(x, Whole(valid, valid[:, None, None, :]).attend)
     assert weights is None
     torch.testing.assert_close(found[valid], theirs(x, src_key_padding_mask=~valid)[valid])
 

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from recipe_tree import copy_recipe, load_script, run
 
+from s2s.data.corpora import take_out
 from s2s.data.corpus import load_corpus
 from s2s.data.validate import validate
 from s2s.errors import UserError
@@ -131,7 +132,7 @@ def test_of_an_archive_only_recordings_and_cleaned_texts_are_taken(
         archive.add(official, arcname="mboshi-french-parallel-corpus-master")
     packed.seek(0)
     with tarfile.open(fileobj=packed, mode="r|gz") as archive:
-        data.take_out(archive, tmp_path / "out")
+        take_out(archive, tmp_path / "out", data.place)
     expected = {p.relative_to(official) for p in official.rglob("*") if p.is_file() and p.suffix != ".mb"}
     assert {p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()} == expected
     assert len(data.read_part(tmp_path / "out", "dev")) == 8

@@ -71,21 +71,22 @@ class Attention(nn.Module):
     def project(self, x: Tensor, positions: Tensor | None = None) -> Cached:
         """x (B,T,D) at positions (T,) or (B,T) -> what is kept of it to be attended to, (B,H',T',d') each."""
         cached = self.heads.cached(x, positions)
-        if isinstance(self.scheme, Rotary) and positions is not None:
-            return (self.scheme.rotate(cached[0], positions), *cached[1:])
+        if positions is not None:
+            return self._placed(cached, positions)
         return cached if self.strided is None else tuple(map(self.strided.frames, cached))
 
-    def within(self, x: Tensor, bias: Tensor | None = None, causal: bool = False) -> Tensor:
+    def within(self, x: Tensor, bias: Tensor | None = None, causal: bool = False, reach: Reach | None = None) -> Tensor:
         """Attention of x (B,T,D) to itself, with a `bias` (B,1,1,T) over keys as in `Softmax.forward`, -> (B,T,D).
 
-        Where scores have to be made, they are of a block of queries at a time, so memory grows with T and not with T².
+        A `reach` takes the place of its own. Where scores have to be made, they are of a block of queries at a time, so
+        memory grows with T and not with T².
         """
         positions = torch.arange(x.size(1), device=x.device)
         query = self._queries(x, positions)
         kept = self.heads.whole(self.project(x, positions))
         keys, values = self.heads.keys_values(*kept, num_queries=x.size(1))
-        if self.config.above is None:
-            return self._join(x, self._blocks(query, keys, values, bias, self.reach, causal))
+        if reach is not None or self.config.above is None:
+            return self._join(x, self._blocks(query, keys, values, bias, reach or self.reach, causal))
         return self._join(x, self._by_length(query, keys, values, bias, causal, self.config.above))
 
     def _by_length(
@@ -147,6 +148,21 @@ class Attention(nn.Module):
         keys, values = self.heads.keys_values(*cached, num_queries=x.size(1))
         return self._join(x, self._attend(query, keys, values, bias)[0])
 
+    def onward(self, x: Tensor, past: Cached, shown: Tensor) -> tuple[Tensor, Cached]:
+        """Attention of the next frames x (B,C,D) to P past ones and to themselves, those that `shown` (B,P+C) names.
+
+        Returns (B,C,D), and the `past`, (B,H',P,d') each, of the frames that come next. What is kept of a frame does
+        not say where it stands, since the first of the past stands at 0 every time.
+        """
+        kept = tuple(torch.cat(pair, dim=2) for pair in zip(past, self.heads.cached(x), strict=True))
+        positions = torch.arange(shown.size(1), device=x.device)
+        rows = positions[shown.size(1) - x.size(1) :]
+        query = self._queries(x, rows)
+        keys, values = self.heads.keys_values(*self._placed(kept, positions), num_queries=x.size(1))
+        bias = both(self._scores_of_positions(query, rows, positions), shown[:, None, None])
+        result = self._join(x, self._attend(query, keys, values, bias)[0])
+        return result, tuple(each[:, :, x.size(1) :] for each in kept)
+
     def over(
         self, x: Tensor, cached: Cached, bias: Tensor | None, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
@@ -157,6 +173,12 @@ class Attention(nn.Module):
         if self.strided is not None and bias is not None and weights is not None:
             weights = self.strided.spread(weights, bias.size(-1))
         return self._join(x, result), weights
+
+    def _placed(self, cached: Cached, positions: Tensor) -> Cached:
+        """What is kept of frames or tokens, with their positions (T,) or (B,T) put in."""
+        if isinstance(self.scheme, Rotary):
+            return (self.scheme.rotate(cached[0], positions), *cached[1:])
+        return cached
 
     def _queries(self, x: Tensor, positions: Tensor) -> Tensor:
         query = self.heads.queries(x)

@@ -61,10 +61,10 @@ class HypothesisCache:
     def open_shared(self, valid: Tensor) -> Tensor:
         """Make room for the tokens (B,P) that all hypotheses of an utterance begin with, those that are `valid`, bool.
 
-        Returns what each of them may attend to (B,1,P,P'). Only for hypotheses that are still empty.
+        Returns what each of them may attend to (B,1,P,P'). Only while the hypotheses of an utterance are alike.
         """
         size = valid.size(1)
-        self._make_room(torch.arange(size, device=valid.device).expand(len(valid), -1))
+        self._make_room(self.positions[:, :1] + torch.arange(size, device=valid.device))
         self.ancestors[:, :, self.used - size : self.used] = valid.unsqueeze(1)
         self.positions = self.positions + valid.sum(dim=1, keepdim=True)
         causal = torch.ones(size, size, dtype=torch.bool, device=valid.device).tril()

@@ -72,14 +72,15 @@ class TemporalLatent(MultiHead):
         return (chunks.cumsum(dim=3).flatten(2, 3)[:, :, :num_tokens],)
 
     def grown(self, cached: Cached, cache: HypothesisCache, layer: int, mask: Tensor) -> Cached:
-        """w_i c_i of new tokens (B,1,U,r) -> ĉ as far as each, with that of the token before it, which is in the cache.
+        """w_i c_i of new tokens (B,1,U,r) -> ĉ as far as each, with that of the token before them, in the cache.
 
         Tokens that are given together and see each other are in their order.
         """
         (kept,), new = cache.write(layer, cached), cached[0].size(2)  # (B,1,P,r), the new ones at the end
         slots, tokens = cache.used_slot_positions.unsqueeze(1), cache.new_positions.unsqueeze(2)
         is_new = torch.arange(kept.size(2), device=kept.device) >= kept.size(2) - new
-        summed = mask[:, 0] & (slots // self.stride == tokens // self.stride) & (is_new | (slots == tokens - 1))
+        before = tokens - (mask[:, 0] & is_new).sum(dim=2, keepdim=True)  # the last that is not new
+        summed = mask[:, 0] & (slots // self.stride == tokens // self.stride) & (is_new | (slots == before))
         return (summed.unsqueeze(1).to(kept.dtype) @ kept,)
 
     def keys_values(self, *cached: Tensor, num_queries: int) -> tuple[Tensor, Tensor]:

@@ -12,17 +12,14 @@ import hashlib
 import os
 import random
 import sys
-import tarfile
-import urllib.error
-import urllib.request
-from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from s2s.data.corpora import fetch_archive, write_kaldi
 from s2s.errors import UserError
-from s2s.files import replacing
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/heads/master.tar.gz"
 CHECKSUMS = Path(__file__).with_name("checksums.tsv")
@@ -56,31 +53,13 @@ def find_recordings(data_root: str | None, downloads: Path) -> Path:
             "free-spoken-digit-dataset/, or the copy itself (--data-root, S2S_DATA). Leave both unset to download it"
         )
     if not (downloads / "recordings").is_dir():
-        download(downloads)
+        fetch_archive(URL, downloads, place)
     return downloads / "recordings"
 
 
-def download(folder: Path) -> None:
-    """Fetch the official archive and take out its recordings, all or none."""
-    print(f"downloading {URL}")
-    with replacing(folder) as beside:
-        (beside / "recordings").mkdir(parents=True)
-        try:
-            with (
-                urllib.request.urlopen(URL, timeout=60) as response,
-                tarfile.open(fileobj=response, mode="r|gz") as archive,
-            ):
-                for member in archive:
-                    path = Path(member.name)
-                    if member.isfile() and path.parent.name == "recordings" and path.suffix == ".wav":
-                        content = archive.extractfile(member)
-                        assert content is not None
-                        (beside / "recordings" / path.name).write_bytes(content.read())
-        except (urllib.error.URLError, OSError, tarfile.TarError) as error:
-            raise UserError(
-                f"cannot download {URL} ({error}); get a copy of the dataset another way and name the folder that has "
-                "it with --data-root or S2S_DATA"
-            ) from error
+def place(path: Path) -> Path | None:
+    """Where a file of the repository's archive belongs: its recordings."""
+    return Path("recordings", path.name) if path.parent.name == "recordings" and path.suffix == ".wav" else None
 
 
 def read_clips(recordings: Path) -> dict[Clip, np.ndarray]:
@@ -143,24 +122,16 @@ def strings_table(strings: list[tuple[str, list[Clip], list[int]]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def write_part(folder: Path, strings: list[tuple[str, list[Clip], list[int]]], clips: dict[Clip, np.ndarray]) -> None:
-    """A Kaldi data directory with its audio (FLAC) in it."""
-    files: dict[str, list[str]] = defaultdict(list)
-    with replacing(folder) as beside:
-        (beside / "audio").mkdir(parents=True)
-        for name, chosen, gaps in strings:
-            pieces = [clips[chosen[0]]]
-            for gap, clip in zip(gaps, chosen[1:], strict=True):
-                pieces += [np.zeros(gap, dtype=np.int16), clips[clip]]
-            samples = np.concatenate(pieces)
-            soundfile.write(beside / "audio" / f"{name}.flac", samples, RATE, subtype="PCM_16")
-            files["wav.scp"].append(f"{name} {folder / 'audio' / name}.flac")
-            files["text"].append(f"{name} {' '.join(WORDS[digit] for digit, _, _ in chosen)}")
-            files["utt2spk"].append(f"{name} {chosen[0][1]}")
-            files["utt2dur"].append(f"{name} {len(samples) / RATE:.6f}")
-        for name, lines in files.items():
-            (beside / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (beside / "strings.tsv").write_text(strings_table(strings), encoding="utf-8")
+def joined(
+    strings: list[tuple[str, list[Clip], list[int]]], clips: dict[Clip, np.ndarray]
+) -> Iterator[tuple[str, np.ndarray, dict[str, str]]]:
+    """Id, samples and lines of each string."""
+    for name, chosen, gaps in strings:
+        pieces = [clips[chosen[0]]]
+        for gap, clip in zip(gaps, chosen[1:], strict=True):
+            pieces += [np.zeros(gap, dtype=np.int16), clips[clip]]
+        text = " ".join(WORDS[digit] for digit, _, _ in chosen)
+        yield name, np.concatenate(pieces), {"text": text, "utt2spk": chosen[0][1]}
 
 
 def main() -> None:
@@ -188,7 +159,8 @@ def main() -> None:
             raise UserError(
                 f"{part}: the list of strings drawn here is not the recipe's own (checksum {digest[:12]}...)"
             )
-        write_part(options.out / part, strings, clips)
+        write_kaldi(options.out / part, joined(strings, clips), RATE)
+        (options.out / part / "strings.tsv").write_text(strings_table(strings), encoding="utf-8")
         words = sum(len(chosen) for _, chosen, _ in strings)
         print(f"{options.out / part}: {len(strings)} strings, {words} digits")
 

@@ -22,10 +22,7 @@ import os
 import random
 import struct
 import sys
-import tarfile
 import unicodedata
-import urllib.error
-import urllib.request
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +30,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from s2s.data.corpora import fetch_archive, write_kaldi
 from s2s.errors import UserError
-from s2s.files import replacing
 
 URL = "https://github.com/besacier/mboshi-french-parallel-corpus/archive/refs/heads/master.tar.gz"
 CHECKSUMS = Path(__file__).with_name("checksums.tsv")
@@ -73,38 +70,15 @@ def find_corpus(data_root: str | None, downloads: Path) -> Path:
             "download it"
         )
     if not (downloads / OFFICIAL / "train").is_dir():
-        download(downloads)
+        fetch_archive(URL, downloads, place)  # more than a gigabyte
     return downloads
 
 
-def download(folder: Path) -> None:
-    """Fetch the official archive (more than a gigabyte) and take out the recordings and texts, all or none."""
-    print(f"downloading {URL}")
-    with replacing(folder) as beside:
-        try:
-            with (
-                urllib.request.urlopen(URL, timeout=60) as response,
-                tarfile.open(fileobj=response, mode="r|gz") as archive,
-            ):
-                take_out(archive, beside)
-        except (urllib.error.URLError, OSError, tarfile.TarError) as error:
-            raise UserError(
-                f"cannot download {URL} ({error}); clone the repository another way and name the folder that has it "
-                "with --data-root or S2S_DATA"
-            ) from error
-
-
-def take_out(archive: tarfile.TarFile, folder: Path) -> None:
-    """Recordings and cleaned texts of both parts, from an archive of the repository."""
-    for member in archive:
-        path = Path(member.name)
-        wanted = path.name.endswith((".wav", ".mb.cleaned", ".fr.cleaned"))
-        if member.isfile() and wanted and path.parts[-3:-1] in ((OFFICIAL, "train"), (OFFICIAL, "dev")):
-            content = archive.extractfile(member)
-            assert content is not None
-            out = folder.joinpath(*path.parts[-3:])
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_bytes(content.read())
+def place(path: Path) -> Path | None:
+    """Where a file of the repository's archive belongs: recordings and cleaned texts of both parts."""
+    wanted = path.name.endswith((".wav", ".mb.cleaned", ".fr.cleaned"))
+    of_a_part = path.parts[-3:-1] in ((OFFICIAL, "train"), (OFFICIAL, "dev"))
+    return Path(*path.parts[-3:]) if wanted and of_a_part else None
 
 
 def read_part(corpus: Path, part: str) -> list[Utterance]:
@@ -205,20 +179,15 @@ def wav_samples(path: Path) -> np.ndarray:
 
 
 def write_part(folder: Path, utterances: list[Utterance]) -> None:
-    """A Kaldi data directory with its audio (FLAC) and the translations in it."""
-    files: dict[str, list[str]] = defaultdict(list)
-    with replacing(folder) as beside:
-        (beside / "audio").mkdir(parents=True)
-        for utterance in utterances:
-            name, samples = utterance.name, read_samples(utterance.audio)
-            soundfile.write(beside / "audio" / f"{name}.flac", samples, RATE, subtype="PCM_16")
-            files["wav.scp"].append(f"{name} {folder / 'audio' / name}.flac")
-            files["text"].append(f"{name} {utterance.mboshi}")
-            files["text.fr"].append(f"{name} {utterance.french}")
-            files["utt2spk"].append(f"{name} {utterance.speaker}")
-            files["utt2dur"].append(f"{name} {len(samples) / RATE:.6f}")
-        for name, lines in files.items():
-            (beside / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """A Kaldi data directory with the translations in it."""
+    write_kaldi(
+        folder,
+        (
+            (u.name, read_samples(u.audio), {"text": u.mboshi, "text.fr": u.french, "utt2spk": u.speaker})
+            for u in utterances
+        ),
+        RATE,
+    )
 
 
 def checksum(utterances: list[Utterance]) -> str:
