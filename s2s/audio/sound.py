@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 import torch
 from torch import Tensor
 
+from s2s.audio.resample import ResampledStream
 from s2s.errors import UserError
 
 _LOUDEST = 16.0  # floating point may pass full scale a little; 24 dB over it is another scale
@@ -89,13 +89,10 @@ class Sound:
             raise no_samples(self.name)
 
     def _resampled(self, pieces: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-        if rate == self.sampling_rate:
-            yield from pieces
-            return
-        stream = soxr.ResampleStream(self.sampling_rate, rate, 1, quality="HQ")
+        stream = ResampledStream(self.sampling_rate, rate)
         for piece in pieces:
-            yield stream.resample_chunk(np.ascontiguousarray(piece))
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+            yield stream.feed(torch.from_numpy(np.ascontiguousarray(piece))).numpy()
+        yield stream.finish().numpy()
 
 
 def _noting(pieces: Iterator[np.ndarray], problems: list[UserError]) -> Iterator[np.ndarray]:

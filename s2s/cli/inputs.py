@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s2s.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from s2s.audio.pipe import RawFormat
+    from s2s.transcription.recording import Recording
 
 _KINDS = (
     "3g2 3gp aac ac3 aif aifc aiff amr ape au avi caf flac flv m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg oga "
@@ -51,6 +59,38 @@ def collect(paths: Iterable[Path]) -> list[Input]:
         for file in _recordings(path) if is_folder else [path]:
             found.setdefault(file.parent.resolve() / file.name, Input(file, file.relative_to(folder)))
     return list(found.values())
+
+
+def raw_format(raw: str | None, files: Sequence[Path]) -> RawFormat | None:
+    """How standard input is to be read, where it has no header; UserError where nothing can come from there."""
+    from s2s.audio.pipe import parse_raw_format
+
+    if Path("-") not in files:
+        if raw:
+            raise UserError(f"--raw {raw}: is for standard input; give `-` as the file")
+    elif sys.stdin is None or sys.stdin.isatty():
+        raise UserError("-: standard input is a terminal; pipe audio into it, or name a file")
+    return parse_raw_format(raw) if raw else None
+
+
+def recording(each: Input, raw: RawFormat | None, channel: int | None, block_seconds: float = 30.0) -> Recording:
+    """What an input holds, read when it is asked for, in blocks of that many seconds."""
+    from s2s.audio.pipe import read_stdin
+    from s2s.audio.read import read_blocks
+    from s2s.transcription.recording import Recording
+
+    def blocks(rate: int) -> Iterator[Tensor]:
+        try:
+            if each.path is None:
+                yield from read_stdin(sys.stdin.buffer, rate, raw, block_seconds, channel)
+            else:
+                yield from read_blocks(each.path, rate, block_seconds, channel)
+        except OSError as error:
+            raise UserError(f"{each}: cannot be read: {error.strerror or error}") from error
+        except UnicodeEncodeError as error:  # by libsndfile's binding
+            raise UserError(f"{each}: the file's name is not UTF-8; rename it") from error
+
+    return Recording(str(each), blocks)
 
 
 def _recordings(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from s2s.errors import UserError
+from s2s.errors import UserError, nearest
 
 WRONG_USAGE = 2  # the exit code of typer's own messages too
 
@@ -39,6 +39,15 @@ def check_device(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
     return device
+
+
+def check_decoding(name: str | None) -> None:
+    """UserError where there is no decoding of that name."""
+    from s2s.conf import HERE
+
+    names = sorted(path.stem for path in HERE.glob("decoding/*.yaml"))
+    if name is not None and name not in names:
+        raise UserError(f"--decoding {name}: expected one of {', '.join(names)}.{nearest(name, names)}")
 
 
 @contextmanager

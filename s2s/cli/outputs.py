@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from s2s.cli.inputs import Input
 from s2s.errors import UserError
 from s2s.files import replacing
-from s2s.transcription.formats import FORMATS
+from s2s.transcription.formats import FORMATS, formats_named
 from s2s.transcription.subtitles import one_line
 from s2s.transcription.transcript import Segment, Transcript
 
@@ -51,6 +51,24 @@ def output_paths(inputs: Sequence[Input], output_dir: Path | None, formats: Sequ
             if path.exists() and _identity(path) in read:
                 raise UserError(f"{path}: is to be read and would be overwritten; name another folder as --output-dir")
     return outputs
+
+
+def formats_of(choices: Sequence[str]) -> list[str]:
+    """The formats that are asked for, each once."""
+    try:
+        named = [formats_named(name.strip()) for choice in choices for name in choice.split(",")]
+    except UserError as error:
+        raise UserError(f"--output-format: {error}") from error
+    return list(dict.fromkeys(kind for kinds in named for kind in kinds))
+
+
+def check_can_write(outputs: Iterable[Output]) -> None:
+    """Raise UserError where the folder of an output cannot be made or written to."""
+    for folder in dict.fromkeys(path.parent for output in outputs for path in output.paths.values()):
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            problem = "no permission to write there" if there.is_dir() else "is a file, expected a folder"
+            raise UserError(f"--output-dir: {there}: {problem}; name another folder")
 
 
 def write(transcript: Transcript, output: Output) -> None:

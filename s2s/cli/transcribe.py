@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from s2s.cli.bar import Bar
-from s2s.cli.inputs import Input, collect
-from s2s.cli.options import Device, Dtype, Threads, check_device, usage
-from s2s.errors import UserError, nearest
+from s2s.cli.inputs import Input, collect, raw_format, recording
+from s2s.cli.options import Device, Dtype, Threads, check_decoding, check_device, usage
+from s2s.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from s2s.audio.pipe import RawFormat
     from s2s.cli.outputs import Output
     from s2s.decoding.config import DecodingConfig
-    from s2s.transcription.recording import Recording
     from s2s.transcription.transcript import Transcript
 
 
@@ -112,20 +106,20 @@ def transcribe(
     A recording that cannot be transcribed is named on standard error and the others go on; the exit code is then 1. It
     is 2 for options that make no sense, and 130 after Ctrl-C.
     """
-    from s2s.cli.outputs import output_paths, print_lines, print_segments, write
+    from s2s.cli.outputs import check_can_write, formats_of, output_paths, print_lines, print_segments, write
     from s2s.transcription.formats import NEEDS_WORDS
     from s2s.transcription.request import Request
     from s2s.transcription.subtitles import segments_of
 
     with usage():
-        formats = _formats(output_format or ["txt"])
+        formats = formats_of(output_format or ["txt"])
         needs_words = not NEEDS_WORDS.isdisjoint(formats)
         request = Request(language, task, initial_prompt, word_timestamps or needs_words, sequential)
-        _check_decoding(decoding)
-        raw_format = _raw_format(raw, files)
+        check_decoding(decoding)
+        raw_as = raw_format(raw, files)
         inputs = collect(files)
         outputs = output_paths(inputs, output_dir, formats)
-        _check_can_write(outputs.values())
+        check_can_write(outputs.values())
 
     import torch
 
@@ -140,7 +134,7 @@ def transcribe(
     phrases = None if bias_phrases is None else str(bias_phrases)
     config = _decoding(bundle, decoding, beam_size=beam_size, batch_size=batch_size, phrases=phrases)
     transcriber = load(bundle, config, device, dtype)
-    recordings = (_recording(each, raw_format, channel) for each in inputs)
+    recordings = (recording(each, raw_as, channel) for each in inputs)
     waiting, failed = deque(inputs), False
     printed = 0  # lines of the first that waits
     with Bar(inputs, quiet) as bar:
@@ -170,46 +164,6 @@ def transcribe(
         raise typer.Exit(1)
 
 
-def _formats(choices: Sequence[str]) -> list[str]:
-    """The formats that are asked for, each once."""
-    from s2s.transcription.formats import formats_named
-
-    try:
-        named = [formats_named(name.strip()) for choice in choices for name in choice.split(",")]
-    except UserError as error:
-        raise UserError(f"--output-format: {error}") from error
-    return list(dict.fromkeys(kind for kinds in named for kind in kinds))
-
-
-def _check_decoding(name: str | None) -> None:
-    from s2s.conf import HERE
-
-    names = sorted(path.stem for path in HERE.glob("decoding/*.yaml"))
-    if name is not None and name not in names:
-        raise UserError(f"--decoding {name}: expected one of {', '.join(names)}.{nearest(name, names)}")
-
-
-def _raw_format(raw: str | None, files: Sequence[Path]) -> RawFormat | None:
-    """How standard input is to be read, where it has no header; UserError where nothing can come from there."""
-    from s2s.audio.pipe import parse_raw_format
-
-    if Path("-") not in files:
-        if raw:
-            raise UserError(f"--raw {raw}: is for standard input; give `-` as the file")
-    elif sys.stdin is None or sys.stdin.isatty():
-        raise UserError("-: standard input is a terminal; pipe audio into it (... | s2s transcribe -), or name a file")
-    return parse_raw_format(raw) if raw else None
-
-
-def _check_can_write(outputs: Iterable[Output]) -> None:
-    """Raise UserError where the folder of an output cannot be made or written to."""
-    for folder in dict.fromkeys(path.parent for output in outputs for path in output.paths.values()):
-        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            problem = "no permission to write there" if there.is_dir() else "is a file, expected a folder"
-            raise UserError(f"--output-dir: {there}: {problem}; name another folder")
-
-
 def _decoding(bundle: Path, name: str | None, **options: Any) -> DecodingConfig | None:
     """The decoding of that name, else the model's own, with the options that are given; None: nothing is asked for."""
     from dataclasses import replace
@@ -221,25 +175,6 @@ def _decoding(bundle: Path, name: str | None, **options: Any) -> DecodingConfig 
     if name is None and not given:
         return None
     return replace(load_decoding_config([f"decoding={name or default_decoding(bundle)}"]), **given)
-
-
-def _recording(each: Input, raw: RawFormat | None, channel: int | None) -> Recording:
-    from s2s.audio.pipe import read_stdin
-    from s2s.audio.read import read_blocks
-    from s2s.transcription.recording import Recording
-
-    def blocks(rate: int) -> Iterator[Tensor]:
-        try:
-            if each.path is None:
-                yield from read_stdin(sys.stdin.buffer, rate, raw, channel=channel)
-            else:
-                yield from read_blocks(each.path, rate, channel=channel)
-        except OSError as error:
-            raise UserError(f"{each}: cannot be read: {error.strerror or error}") from error
-        except UnicodeEncodeError as error:  # by libsndfile's binding
-            raise UserError(f"{each}: the file's name is not UTF-8; rename it") from error
-
-    return Recording(str(each), blocks)
 
 
 def _note(each: Input, transcript: Transcript, output: Output) -> None:

@@ -42,10 +42,14 @@ class DepthwiseConvolution(nn.Conv1d):
         x = x.masked_fill(~valid.unsqueeze(-1), 0.0).transpose(1, 2)
         if self.kind != "chunked" or chunk_size is None:
             return self._filtered(F.pad(x, (self.before, self.after))).transpose(1, 2)
-        size = x.size(2)
-        chunks = F.pad(x, (self.before, -size % chunk_size)).unfold(2, self.before + chunk_size, chunk_size)
-        found = self._filtered(F.pad(chunks, (0, self.after)).transpose(1, 2).flatten(0, 1))  # (B*n,C,chunk_size)
-        return found.unflatten(0, (x.size(0), -1)).transpose(1, 2).flatten(2)[:, :, :size].transpose(1, 2)
+        # Convolutions of many short chunks are slow: the past and each frame of the future are filters of their own.
+        weight, size = self.weight, x.size(2)
+        found = F.conv1d(F.pad(x, (self.before, 0)), weight[..., : self.before + 1], self.bias, groups=self.groups)
+        place = torch.arange(size, device=x.device) % chunk_size
+        for ahead in range(1, min(self.after + 1, chunk_size, size)):
+            seen = x[..., ahead:].masked_fill(place[: size - ahead] >= chunk_size - ahead, 0.0)
+            found = found + F.pad(weight[:, 0, self.before + ahead, None] * seen, (0, ahead))
+        return found.transpose(1, 2)
 
     def onward(self, x: Tensor, valid: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, of the next chunk x (B,T,C) after the `past` (B,before,C), zeros at first -> and the next past"""
