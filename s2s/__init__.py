@@ -4,7 +4,7 @@ from typing import Any
 
 from s2s.version import __version__
 
-__all__ = ["__version__", "load", "load_translator"]
+__all__ = ["__version__", "load", "load_stream", "load_translator"]
 
 
 def __getattr__(name: str) -> Any:

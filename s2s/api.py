@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import torch
 
-from s2s.decoding.config import DecodingConfig
+from s2s.decoding.config import DecodingConfig, load_decoding_config
 from s2s.errors import UserError
 from s2s.models.bundle import Bundle, load_bundle, read_config
 from s2s.models.hybrid import HybridModel
 from s2s.models.whisper import Whisper
 from s2s.nn.quantise import set_dtype
 from s2s.pretrained.names import find_model
+from s2s.streaming.hybrid import ChunkStreamer
+from s2s.streaming.session import Streamer
+from s2s.streaming.settings import StreamSettings
 from s2s.transcription.hybrid import HybridTranscriber
 from s2s.transcription.transcriber import Transcriber
 from s2s.transcription.whisper import WhisperTranscriber
@@ -66,6 +70,37 @@ def load_translator(
 ) -> Translator:
     """A translator from a bundle, a folder of Marian's or BART's weights, or a repository of the hub; as `load`."""
     return Translator(load_translation_model(model, device, dtype), decoding)
+
+
+def load_stream(
+    model: str | os.PathLike[str],
+    settings: StreamSettings | None = None,
+    chunk: float | None = None,
+    left: float | None = None,
+    language: str | None = None,
+    task: str = "transcribe",
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+) -> Streamer:
+    """A streamer, whose sessions are fed samples and give text while it is spoken, from a model as for `load`.
+
+    `chunk` seconds of speech are heard at once, with `left` seconds before them (default: 0.64 and 5.12). Raises
+    UserError for a model whose encoder does not hear chunks.
+    """
+    settings = settings or StreamSettings()
+    bundle: Bundle = load_bundle(find_model(model), device, torch.nn.Module)
+    if not isinstance(bundle.model, HybridModel):
+        raise UserError(f"{model}: its model, {type(bundle.model).__name__}, does not hear streams")
+    config = bundle.features.config
+    frame = config.frame_shift * bundle.model.encoder.subsampling_factor
+    chunk_size = max(1, round((0.64 if chunk is None else chunk) / frame))
+    left_chunks = max(0, round((5.12 if left is None else left) / (frame * chunk_size)))
+    decoding = replace(
+        settings.decoding or load_decoding_config(["decoding=ctc_prefix"]),
+        chunk_size=chunk_size,
+        left_chunks=left_chunks,
+    )
+    return ChunkStreamer(bundle, decoding, settings.endpoint)
 
 
 def default_decoding(bundle: str | os.PathLike[str]) -> str:

@@ -68,6 +68,42 @@ def wer(
 
 
 @app.command()
+def latency(
+    log: Annotated[
+        str, typer.Argument(metavar="LOG", help="SimulEval's `instances.log`, or events of `s2s stream`; `-`: stdin.")
+    ],
+    unit: Annotated[
+        str, typer.Option("--unit", help="What an `instances.log` has one delay for: word, or char (no spaces).")
+    ] = "word",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of the table.")] = False,
+) -> None:
+    """Latency: AL, LAAL, AP, DAL, ATD, YAAL of simultaneous translation; of partials and finals of recognition."""
+    import json
+
+    from s2s.errors import UserError
+    from s2s.scoring.instances import read_instances
+    from s2s.scoring.json_lines import read_json_lines
+    from s2s.scoring.latency import latency_json, latency_table, score_latency
+    from s2s.scoring.streaming_events import read_stream_events, score_stream, stream_json, stream_table
+
+    lines = read_json_lines(log)
+    if "delays" in lines[0]:
+        report = score_latency(read_instances(lines, unit))
+        typer.echo(json.dumps(latency_json(report)) if as_json else latency_table(report))
+    elif "event" in lines[0]:
+        if unit != "word":
+            raise UserError(f"{log}: --unit {unit} is for an instances.log; this is an event log")
+        stream = score_stream(read_stream_events(lines))
+        typer.echo(json.dumps(stream_json(stream), ensure_ascii=False) if as_json else stream_table(stream))
+        if stream.too_fast:
+            _warn(stream.too_fast, "sources were fed faster than real speed: their CA figures are no latencies")
+    else:
+        raise UserError(
+            f"{lines[0].where}: expected an instances.log (with 'delays') or an event log of s2s stream (with 'event')"
+        )
+
+
+@app.command()
 def table(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A recipe's exp/.../decode/TEST.")],
 ) -> None:

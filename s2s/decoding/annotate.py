@@ -10,6 +10,7 @@ import torch
 from s2s.decoding.alignment import token_spans
 from s2s.decoding.hypothesis import Hypothesis, Search
 from s2s.decoding.prompt import PromptedMemory
+from s2s.models.ctc import CTC
 from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
@@ -33,24 +34,12 @@ class AnnotatingSearch:
         for b, hypotheses in enumerate(found):
             alone = memory.rows(b, b + 1)
             if self.token_times:
-                hypotheses = self._timed(alone, hypotheses)
+                assert isinstance(self.model, HybridModel)
+                hypotheses = aligned(self.model.ctc, alone, hypotheses)
             if self.attention:
                 hypotheses = self._attended(alone, hypotheses)
             found[b] = hypotheses
         return found
-
-    def _timed(self, memory: Memory, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-        assert isinstance(self.model, HybridModel)
-        num_frames = int(memory.lengths)
-        fits = [h for h in hypotheses if _frames_needed(h.tokens) <= num_frames]
-        if not fits:
-            return hypotheses
-        log_probs = self.model.ctc(memory).expand(len(fits), -1, -1)
-        spans = token_spans(
-            log_probs, memory.lengths.expand(len(fits)), [h.tokens for h in fits], self.model.ctc.blank_id
-        )
-        timed = {id(h): replace(h, frames=frames) for h, frames in zip(fits, spans, strict=True)}
-        return [timed.get(id(h), h) for h in hypotheses]
 
     def _attended(self, memory: Memory, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
         longest = max(len(h.tokens) for h in hypotheses)
@@ -58,6 +47,19 @@ class AnnotatingSearch:
         rows = [[*first, *h.tokens, *[0] * (longest - len(h.tokens))] for h in hypotheses]
         weights = self.model.decoder.attention(memory, memory.lengths.new_tensor(rows))[:, len(first) - 1 :]  # (n,U,T)
         return [replace(h, attention=w[: len(h.tokens)]) for h, w in zip(hypotheses, weights, strict=True)]
+
+
+@torch.inference_mode()
+def aligned(ctc: CTC, memory: Memory, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """The hypotheses of one utterance with `frames`, but those that have more tokens than it has frames."""
+    num_frames = int(memory.lengths)
+    fits = [h for h in hypotheses if _frames_needed(h.tokens) <= num_frames]
+    if not fits:
+        return hypotheses
+    log_probs = ctc(memory).expand(len(fits), -1, -1)
+    spans = token_spans(log_probs, memory.lengths.expand(len(fits)), [h.tokens for h in fits], ctc.blank_id)
+    timed = {id(h): replace(h, frames=frames) for h, frames in zip(fits, spans, strict=True)}
+    return [timed.get(id(h), h) for h in hypotheses]
 
 
 def _frames_needed(tokens: list[int]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s2s.conf import compose, to_dataclass
 from s2s.errors import UserError, nearest
+from s2s.nn.attention.reach import Chunked
 
 SEARCHES = ("beam", "sampling", "ctc_greedy", "ctc_prefix")
 
@@ -47,6 +48,8 @@ class DecodingConfig:
         choices, choices_repeat: file of phrases of which a hypothesis must be one, or a sequence.
         no_repeat_ngram: n-grams of this many tokens occur once; 0: off.
         max_compression_ratio: texts that zlib makes smaller by more come after all others; null: off.
+        chunk_size, left_chunks: encoder frames of a chunk, and chunks before it that it sees (null: all): whole
+            utterances are heard as a stream of such chunks is; chunk_size null: as the encoder does by itself.
         token_times: align the hypotheses with the CTC output.
         attention: return where the decoder looked.
         max_batch_seconds: audio encoded at once, padding counted; more was slower on a CPU.
@@ -93,6 +96,8 @@ class DecodingConfig:
     choices_repeat: bool = False
     no_repeat_ngram: int = 0
     max_compression_ratio: float | None = None
+    chunk_size: int | None = None
+    left_chunks: int | None = None
     token_times: bool = False
     attention: bool = False
     max_batch_seconds: float = 40.0
@@ -110,11 +115,19 @@ class DecodingConfig:
         for name, least in (("max_batch_seconds", 0), ("batch_size", 0), ("no_repeat_ngram", -1)):
             if getattr(self, name) <= least:
                 raise UserError(f"decoding.{name}={getattr(self, name)}: expected more than {least}")
+        for name, least in (("chunk_size", 1), ("left_chunks", 0)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise UserError(f"decoding.{name}={getattr(self, name)}: expected at least {least}, or null")
         if self.num_candidates is not None and self.num_candidates < 1:
             raise UserError(f"decoding.num_candidates={self.num_candidates}: expected 1 or more, or null")
         for key in changed(self):
             if not _used(key, self):
                 raise UserError(f"decoding.{key}={getattr(self, key)}: has no effect {_why(key, self)}; leave it out")
+
+    @property
+    def chunks(self) -> Chunked | None:
+        """The chunks in which the encoder hears; None: as it does by itself."""
+        return None if self.chunk_size is None else Chunked(self.chunk_size, self.left_chunks)
 
 
 # A recipe gives the same beam and CTC weight to all its modes, so these are let pass where they have no effect.
@@ -123,6 +136,8 @@ EVERYWHERE = {
     "beam_size",
     "nbest",
     "ctc_weight",
+    "chunk_size",
+    "left_chunks",
     "token_times",
     "attention",
     "max_batch_seconds",
@@ -140,6 +155,7 @@ ONLY_WITH = {
     "mbr_temperature": "mbr",
     "reverse_weight": "rescore",
     "diversity": "groups",
+    "left_chunks": "chunk_size",
     "patience": "end_detection",
 }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
-from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, UtteranceError
+from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.streaming.ctc_greedy import StreamingCTCGreedySearch
 from s2s.models.ctc import CTC
 from s2s.models.memory import Memory
 from s2s.nn.lengths import valid_mask
@@ -22,18 +20,11 @@ def ctc_greedy(log_probs: Tensor, lengths: Tensor, blank_id: int = 0) -> list[li
 
 
 class CTCGreedySearch:
-    """The best path of a CTC output; its score is that of the path, not of all paths with its labels."""
+    """The best path of a CTC output, all of it at once; see `StreamingCTCGreedySearch`."""
 
     def __init__(self, ctc: CTC) -> None:
         self.ctc = ctc
 
-    @torch.inference_mode()
     def __call__(self, memory: Memory) -> list[list[Hypothesis]]:
-        log_probs = self.ctc(memory)
-        best = log_probs.amax(dim=-1).masked_fill(~valid_mask(memory.lengths, log_probs.size(1)), 0.0)
-        scores = best.sum(dim=-1).tolist()
-        for b, score in enumerate(scores):
-            if math.isnan(score):
-                raise UtteranceError(b, NOT_A_NUMBER)
-        labels = ctc_greedy(log_probs, memory.lengths, self.ctc.blank_id)
-        return [[Hypothesis(tokens, score, {"ctc": score})] for tokens, score in zip(labels, scores, strict=True)]
+        search = StreamingCTCGreedySearch(self.ctc)
+        return search.finish(search.step(memory, search.start(len(memory.lengths), memory)))

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from itertools import compress
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, UtteranceError
+from s2s.decoding.beam_alignment import BeamAlignments
+from s2s.decoding.fusion import NEVER, NO_TOKEN, Fusion
+from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, UtteranceError, num_shared
 from s2s.decoding.scorers import CandidateScorer, Scorer
 from s2s.errors import UserError
 from s2s.models.ctc import CTC
 from s2s.models.memory import Memory
 from s2s.nn.lengths import valid_mask
 
-NEVER = float("-inf")
-NO_TOKEN = -1
 NO_PARENT, DEAD = -1, -2  # in place of a hash
 MULTIPLIER = 6364136223846793005  # of Knuth's MMIX generator
 
 
 @dataclass(frozen=True)
 class _Emissions:
-    """Log-probabilities of the frames; past an utterance's end a blank is certain, which leaves its beam as it is."""
+    """Log-probabilities of the frames; past an utterance's end a blank is certain."""
 
     blank: Tensor  # (T,B,1)
     labels: Tensor  # (T,B,V), -inf for the blank and the forbidden ids
@@ -34,7 +34,7 @@ class _Emissions:
 
 
 @dataclass
-class _Beam:
+class Prefixes:
     """K different prefixes of each of B utterances, and the log-probability of the frames so far for each.
 
     Prefixes are compared by a rolling hash of 64 bits. Where there are fewer than K, the others are DEAD, with -inf.
@@ -46,6 +46,41 @@ class _Beam:
     last: Tensor  # (B,K) last tokens, the blank of the empty prefix
     hashes: Tensor  # (B,K)
     parent_hashes: Tensor  # (B,K) of the prefix without its last token, NO_PARENT of the empty one
+
+
+@dataclass
+class PrefixBeam:
+    """All that is known of B utterances whose frames come by and by."""
+
+    prefixes: Prefixes  # best first
+    fusion: Fusion
+    heard: Tensor  # (B,) frames so far
+    steps: list[Tensor]  # of each utterance, (F,2,K): the parent of each prefix and the token more, or NO_TOKEN
+    alignments: BeamAlignments | None  # where frames of the tokens are asked for
+
+    def rows(self, utterances: Sequence[int]) -> PrefixBeam:
+        """Of those utterances alone, in that order; this one stays as it is."""
+        index = self.heard.new_tensor(utterances)
+        return PrefixBeam(
+            Prefixes(*(getattr(self.prefixes, each.name)[index] for each in fields(Prefixes))),
+            self.fusion.rows(index),
+            self.heard[index],
+            [self.steps[b] for b in utterances],
+            None if self.alignments is None else self.alignments.rows(index),
+        )
+
+    @classmethod
+    def joined(cls, beams: Sequence[PrefixBeam]) -> PrefixBeam:
+        """The utterances of several, one after the other; these stay as they are."""
+        columns = ([getattr(beam.prefixes, each.name) for beam in beams] for each in fields(Prefixes))
+        alignments = [beam.alignments for beam in beams if beam.alignments is not None]
+        return cls(
+            Prefixes(*map(torch.cat, columns)),
+            Fusion.joined([beam.fusion for beam in beams]),
+            torch.cat([beam.heard for beam in beams]),
+            [steps for beam in beams for steps in beam.steps],
+            BeamAlignments.joined(alignments) if alignments else None,
+        )
 
 
 class CTCPrefixBeamSearch:
@@ -88,22 +123,62 @@ class CTCPrefixBeamSearch:
     @torch.inference_mode()
     def __call__(self, memory: Memory) -> list[list[Hypothesis]]:
         """The `nbest` best hypotheses of each utterance, best first. Raises UserError where the output is NaN."""
-        emissions = self._emissions(memory)
-        beam = self._start(memory)
-        fusion = _Fusion(self.scorers, memory, self.beam_size, self.bos_id)
-        parents, tokens = [], []  # of each frame, (B,K)
-        for frame in zip(emissions.blank, emissions.labels, emissions.tokens, emissions.scores, strict=True):
-            parent, token = self._advance(beam, fusion, *frame)
-            parents.append(parent)
-            tokens.append(token)
-        scores, sums = beam.total, beam.total.unsqueeze(0)
+        beam = self.start(len(memory.lengths), memory)
+        self.step(memory, beam)
+        return self.finish(beam)
+
+    def start(self, size: int, like: Memory, with_frames: bool = False) -> PrefixBeam:
+        """The beam of B=`size` utterances of which nothing was heard: one empty prefix each, as after a blank.
+
+        Its hypotheses will have the frames of their tokens where `with_frames`.
+        """
+        lengths = like.lengths.new_zeros(size, dtype=torch.long)
+        nothing = Memory(like.states.new_zeros(size, 0, like.states.size(-1)), lengths)
+        blank_ends = like.states.new_full((size, self.beam_size), NEVER, dtype=torch.float64)
+        blank_ends[:, 0] = 0.0
+        none = torch.zeros_like(blank_ends, dtype=torch.long)
+        label_ends = torch.full_like(blank_ends, NEVER)
+        return PrefixBeam(
+            Prefixes(blank_ends, label_ends, blank_ends, none + self.ctc.blank_id, none, none + NO_PARENT),
+            Fusion(self.scorers, nothing, self.beam_size, self.bos_id),
+            heard=lengths,
+            steps=[none.new_zeros(0, 2, self.beam_size)] * size,
+            alignments=BeamAlignments.empty(size, self.beam_size, blank_ends) if with_frames else None,
+        )
+
+    def step(self, memory: Memory, beam: PrefixBeam) -> None:
+        """Hear more frames of each utterance, none or more."""
+        emissions, lengths = self._emissions(memory), memory.lengths.tolist()
+        valid = valid_mask(memory.lengths, max(lengths)).t().unsqueeze(2)  # (T,B,1)
+        steps = []
+        frames = zip(emissions.blank, emissions.labels, emissions.tokens, emissions.scores, strict=True)
+        for t, frame in enumerate(frames):
+            steps.append(self._advance(beam, frame, None if t < min(lengths) else valid[t]))
+        if steps:
+            new = torch.stack([torch.stack(column, dim=1) for column in zip(*steps, strict=True)], dim=2)  # (B,T,2,K)
+            beam.steps = [torch.cat((own, more[:n])) for own, more, n in zip(beam.steps, new, lengths, strict=True)]
+        beam.heard = beam.heard + memory.lengths
+        if beam.alignments is not None:
+            beam.alignments.file(lengths)
+
+    def finish(self, beam: PrefixBeam) -> list[list[Hypothesis]]:
+        """The `nbest` best hypotheses of each utterance, best first, now that they have ended."""
+        scores, sums = beam.prefixes.total, beam.prefixes.total.unsqueeze(0)
         if self.scorers:
-            ended = fusion.sums_with(beam.last.new_full((beam.last.size(0), 1), self.eos_id))
-            scores = scores + fusion.weigh(ended)[..., 1]
+            ended = beam.fusion.sums_with(beam.heard.new_full((len(beam.heard), 1), self.eos_id))
+            scores = scores + beam.fusion.weigh(ended)[..., 1]
             sums = torch.cat((sums, ended[..., 1]))  # (1+S,B,K)
-        scores, rows = scores.topk(self.nbest, dim=-1)
-        sums = sums.gather(2, rows.expand(len(sums), -1, -1))
-        return self._hypotheses(scores, sums, _trace_back(rows, parents, tokens))
+        return self._best(beam, scores, sums, self.nbest)
+
+    def unfinished(self, beam: PrefixBeam) -> list[tuple[Hypothesis, int]]:
+        """The best hypothesis of each utterance so far, without eos, and how many tokens all in its beam begin with."""
+        sums = torch.cat((beam.prefixes.total.unsqueeze(0), beam.fusion.sums))
+        scores = beam.prefixes.total + beam.fusion.weigh(beam.fusion.sums.unsqueeze(-1)).squeeze(-1)
+        best = self._best(beam, scores, sums, 1)
+        all_rows = torch.arange(self.beam_size, device=scores.device).expand_as(scores)
+        tokens, alive = _trace_back(all_rows, beam.steps), (scores > NEVER).tolist()
+        shared = [num_shared(compress(own, there)) for own, there in zip(tokens, alive, strict=True)]
+        return [(hypotheses[0], size) for hypotheses, size in zip(best, shared, strict=True)]
 
     def _emissions(self, memory: Memory) -> _Emissions:
         size = int(memory.lengths.max())
@@ -124,69 +199,75 @@ class CTCPrefixBeamSearch:
             scores=F.pad(best.values, (1, 0)).transpose(0, 1).contiguous(),
         )
 
-    def _start(self, memory: Memory) -> _Beam:
-        """One empty prefix an utterance, as after a blank."""
-        blank_ends = memory.states.new_full((memory.states.size(0), self.beam_size), NEVER, dtype=torch.float64)
-        blank_ends[:, 0] = 0.0
-        none = torch.zeros_like(blank_ends, dtype=torch.long)
-        label_ends = torch.full_like(blank_ends, NEVER)
-        return _Beam(blank_ends, label_ends, blank_ends, none + self.ctc.blank_id, none, none + NO_PARENT)
-
-    def _advance(
-        self, beam: _Beam, fusion: _Fusion, blank: Tensor, labels: Tensor, tokens: Tensor, scores: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One frame: blank (B,1), labels (B,V), tokens and scores (B,1+C).
+    def _advance(self, beam: PrefixBeam, frame: tuple[Tensor, Tensor, Tensor, Tensor], valid: Tensor | None) -> Tensor:
+        """One frame: blank (B,1), labels (B,V), tokens and scores (B,1+C), of the utterances of `valid` (B,1) or all.
 
         The beam becomes the best of its prefixes and their extensions. Returns the parent of each (B,K) and the token
         it is longer by (B,K), or NO_TOKEN.
         """
+        old, (blank, labels, tokens, scores), width = beam.prefixes, frame, frame[2].size(1)
         # A token that repeats the last one is a new one only after a blank.
-        after_blank, after_any = beam.blank_ends.unsqueeze(2), beam.total.unsqueeze(2)  # (B,K,1)
-        last = beam.last.unsqueeze(2)
+        after_blank, after_any = old.blank_ends.unsqueeze(2), old.total.unsqueeze(2)  # (B,K,1)
+        last = old.last.unsqueeze(2)
         repeats = tokens.unsqueeze(1) == last  # (B,K,1+C)
-        extended = torch.where(repeats, after_blank, after_any) + scores.unsqueeze(1)
+        pool = (torch.where(repeats, after_blank, after_any) + scores.unsqueeze(1)).flatten(1)  # (B,K*(1+C))
 
         # Where prefix j is prefix i and one token more, that extension of i is not a new prefix, but part of j.
-        extends = beam.hashes.unsqueeze(2) == beam.parent_hashes.unsqueeze(1)  # (B,K of i,K of j)
-        entering = torch.where(last == beam.last.unsqueeze(1), after_blank, after_any)
+        extends = old.hashes.unsqueeze(2) == old.parent_hashes.unsqueeze(1)  # (B,K of i,K of j)
+        entering = torch.where(last == old.last.unsqueeze(1), after_blank, after_any)
         entering = entering.masked_fill_(~extends, NEVER).amax(dim=1)  # (B,K of j)
-        pool = extended.flatten(1)  # (B,K*(1+C))
         pool.scatter_(1, _merged(extends, repeats), NEVER)
 
-        label_ends = torch.logaddexp(beam.label_ends, entering) + labels.gather(1, beam.last)
-        blank_ends = beam.total + blank
-        pool[:, :: tokens.size(1)] = torch.logaddexp(label_ends, blank_ends)  # no token more
+        label_ends = torch.logaddexp(old.label_ends, entering) + labels.gather(1, old.last)
+        blank_ends = old.total + blank
+        pool[:, ::width] = torch.logaddexp(label_ends, blank_ends)  # no token more
 
         ranked = pool
         if self.scorers:
-            ranked = pool + fusion.weigh(fusion.sums_with(tokens[:, 1:])).flatten(1)
+            sums = beam.fusion.sums_with(tokens[:, 1:])
+            ranked = pool + beam.fusion.weigh(sums).flatten(1)
         ranks, chosen = ranked.topk(self.beam_size, dim=-1)  # (B,K)
-        parents, choices = chosen // tokens.size(1), chosen % tokens.size(1)
+        if valid is not None:  # the others have no such frame: they stay as they are
+            stay = torch.arange(self.beam_size, device=chosen.device) * width
+            chosen = torch.where(valid, chosen, stay)
+            label_ends = torch.where(valid, label_ends, old.label_ends)
+            blank_ends = torch.where(valid, blank_ends, old.blank_ends)
+        parents, choices = chosen // width, chosen % width
         token = tokens.gather(1, choices)
         grew = choices > 0
         dead = ranks == NEVER
         if self.scorers:
-            fusion.select(chosen, parents, token.masked_fill(dead, NO_TOKEN))
+            beam.fusion.advance(sums, chosen, parents, token.masked_fill(dead, NO_TOKEN))
+        if beam.alignments is not None:
+            beam.alignments.advance(old.last, extends, frame, parents, choices, valid)
 
-        beam.total = pool.gather(1, chosen)
-        beam.blank_ends = blank_ends.gather(1, parents).masked_fill_(grew, NEVER)
-        beam.label_ends = torch.where(grew, beam.total, label_ends.gather(1, parents))
-        beam.last = torch.where(grew, token, beam.last.gather(1, parents))
-        hashes = beam.hashes.gather(1, parents)
-        parent_hashes = torch.where(grew, hashes, beam.parent_hashes.gather(1, parents))
-        hashes = torch.where(grew, hashes * MULTIPLIER + (token + 1), hashes)
+        total, hashes = pool.gather(1, chosen), old.hashes.gather(1, parents)
         # What stands for nothing may be a copy of a merged prefix: it must be nobody's parent or child.
-        beam.hashes = hashes.masked_fill_(dead, DEAD)
-        beam.parent_hashes = parent_hashes.masked_fill_(dead, NO_PARENT)
+        beam.prefixes = Prefixes(
+            blank_ends=blank_ends.gather(1, parents).masked_fill_(grew, NEVER),
+            label_ends=torch.where(grew, total, label_ends.gather(1, parents)),
+            total=total,
+            last=torch.where(grew, token, old.last.gather(1, parents)),
+            hashes=torch.where(grew, hashes * MULTIPLIER + (token + 1), hashes).masked_fill_(dead, DEAD),
+            parent_hashes=torch.where(grew, hashes, old.parent_hashes.gather(1, parents)).masked_fill_(dead, NO_PARENT),
+        )
         return parents, token
 
-    def _hypotheses(self, scores: Tensor, sums: Tensor, tokens: list[list[list[int]]]) -> list[list[Hypothesis]]:
-        """scores (B,nbest), sums (1+S,B,nbest), tokens of each -> hypotheses"""
+    def _best(self, beam: PrefixBeam, scores: Tensor, sums: Tensor, nbest: int) -> list[list[Hypothesis]]:
+        """The best of the prefixes with these scores (B,K), made of sums (1+S,B,K)."""
+        scores, rows = scores.topk(nbest, dim=-1)
+        parts = sums.gather(2, rows.expand(len(sums), -1, -1)).permute(1, 2, 0).tolist()
+        tokens = _trace_back(rows, beam.steps)
+        frames = None if beam.alignments is None else beam.alignments.frames(rows)
         names = ["ctc", *self.scorers]
-        parts = sums.permute(1, 2, 0).tolist()
         found = [
             [
-                Hypothesis(tokens[b][k], score, dict(zip(names, parts[b][k], strict=True)))
+                Hypothesis(
+                    tokens[b][k],
+                    score,
+                    dict(zip(names, parts[b][k], strict=True)),
+                    None if frames is None else frames[b][k],
+                )
                 for k, score in enumerate(best)
                 if score > NEVER
             ]
@@ -202,76 +283,28 @@ class CTCPrefixBeamSearch:
         return found
 
 
-class _Fusion:
-    """S scorers at work on one batch; a row's scores hold until its prefix grows."""
-
-    def __init__(
-        self,
-        scorers: Mapping[str, tuple[Scorer | CandidateScorer, float]],
-        memory: Memory,
-        beam_size: int,
-        bos_id: int,
-    ) -> None:
-        self.scorers = scorers
-        self.shape = (len(scorers), memory.states.size(0), beam_size)  # (S,B,K)
-        self.states: dict[str, Any] = {name: scorer.start(memory, beam_size) for name, (scorer, _) in scorers.items()}
-        self.by_candidates = {name for name, (scorer, _) in scorers.items() if isinstance(scorer, CandidateScorer)}
-        self.tables: dict[str, Tensor] = {}  # latest (N,V) of scorers of the whole vocabulary
-        weights = [weight for _, weight in scorers.values()]
-        self.weights = memory.states.new_tensor(weights, dtype=torch.float64).view(-1, 1, 1, 1)
-        self.sums = self.weights.new_zeros(self.shape)  # of the prefixes, unweighted
-        self.tokens = memory.lengths.new_full((self.shape[1] * beam_size,), bos_id)  # to be given to the scorers
-
-    def sums_with(self, candidates: Tensor) -> Tensor:
-        """candidates (B,C) -> (S,B,K,1+C): each scorer's sum over a prefix, then over it and each candidate."""
-        rows = candidates.repeat_interleave(self.shape[2], dim=0)  # (N,C)
-        parts = [self._score(name, rows).view(*self.shape[1:], -1) for name in self.scorers]
-        self.extended = F.pad(torch.stack(parts).double(), (1, 0)) + self.sums.unsqueeze(-1)
-        return self.extended
-
-    def weigh(self, sums: Tensor) -> Tensor:
-        """(S,B,K,C) -> (B,K,C); what one scorer forbids is forbidden, under a negative weight too."""
-        return (sums * self.weights).masked_fill(sums == NEVER, NEVER).sum(dim=0)
-
-    def select(self, chosen: Tensor, parents: Tensor, tokens: Tensor) -> None:
-        """Go on with what was `chosen` (B,K) of the last `sums_with`, the extensions of `parents` (B,K) by `tokens`."""
-        self.sums = self.extended.flatten(2).gather(2, chosen.expand(self.shape))
-        first_rows = torch.arange(len(parents), device=parents.device).unsqueeze(1) * self.shape[2]
-        rows = (first_rows + parents).flatten()
-        self.tokens = tokens.flatten()
-        for name, (scorer, _) in self.scorers.items():
-            self.states[name] = scorer.select(self.states[name], rows)
-        self.tables = {name: table.index_select(0, rows) for name, table in self.tables.items()}
-
-    def _score(self, name: str, candidates: Tensor) -> Tensor:
-        """candidates (N,C) -> (N,C)"""
-        scorer: Any = self.scorers[name][0]
-        if name in self.by_candidates:
-            return scorer.score_candidates(self.tokens, candidates, self.states[name])
-        scores = scorer.score(self.tokens, self.states[name])  # (N,V)
-        if name in self.tables:
-            scores = torch.where((self.tokens == NO_TOKEN).unsqueeze(1), self.tables[name], scores)
-        self.tables[name] = scores
-        return scores.gather(1, candidates)
-
-
 def _merged(extends: Tensor, repeats: Tensor) -> Tensor:
     """extends (B,K of i,K of j), repeats (B,K,1+C) -> where in (K*(1+C)) the extension of i that is j stands, (B,K).
 
     0, a place where no extension stands, for a prefix j that has no such i or whose last token is not a candidate.
     """
     width = repeats.size(2)
-    ends = torch.arange(width, (repeats.size(1) + 1) * width, width, device=repeats.device)  # of each row
     columns = torch.arange(width, device=repeats.device)
+    ends = torch.arange(width, (repeats.size(1) + 1) * width, width, device=repeats.device)  # of each row
     # bmm, max and argmax would do too, but on a CPU they start threads for these few numbers.
     row_end, column = (extends * ends.unsqueeze(1)).amax(dim=1), (repeats * columns).amax(dim=2)
     return (row_end + column - width).clamp_(min=0)
 
 
-def _trace_back(rows: Tensor, parents: list[Tensor], tokens: list[Tensor]) -> list[list[list[int]]]:
-    """Tokens of the last frame's `rows` (B,nbest), from the parents and tokens (B,K) of every frame."""
-    traced = rows.new_empty((len(tokens), *rows.shape))
-    for t in reversed(range(len(tokens))):
+def _trace_back(rows: Tensor, steps: Sequence[Tensor]) -> list[list[list[int]]]:
+    """Tokens of the prefixes `rows` (B,n), from the steps (F,2,K) of each utterance."""
+    size = max(map(len, steps))
+    parents = torch.arange(steps[0].size(2), device=rows.device).repeat(size, len(steps), 1)  # (F,B,K)
+    tokens = torch.full_like(parents, NO_TOKEN)
+    for b, own in enumerate(steps):
+        parents[: len(own), b], tokens[: len(own), b] = own.unbind(1)
+    traced = rows.new_empty((size, *rows.shape))
+    for t in reversed(range(size)):
         traced[t] = tokens[t].gather(1, rows)
         rows = parents[t].gather(1, rows)
     return [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from s2s.decoding.grid import NEVER, Grid
 from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, UtteranceError
 from s2s.decoding.limits import Limits
 from s2s.decoding.normalisation import Normalisation
+from s2s.decoding.phrases import check_tokens
+from s2s.decoding.prefix import read_prefix
 from s2s.decoding.scorers import CandidateScorer, Scorer
 from s2s.decoding.waiting import Waiting
 from s2s.errors import UserError
@@ -120,20 +123,34 @@ class LabelSearch:
         if self.coverage_of and self.coverage_of not in self.scorers:
             raise UserError("coverage_beta: a coverage penalty needs the attention decoder's scorer; give it a weight")
 
-    def __call__(self, memory: Memory) -> list[list[Hypothesis]]:
-        """The `nbest` best hypotheses of each utterance, best first; UtteranceError for one that has none."""
-        found = dict(self.stream([memory]))
+    def constrained(self, name: str, constraint: Scorer) -> LabelSearch:
+        """This search, under one more constraint: a scorer of this name that gives 0 or -inf."""
+        other = copy.copy(self)
+        other.scorers = {**self.scorers, name: constraint}
+        other.names = [*other.scorers, *other.candidate_scorers]
+        other.weights = {**self.weights, name: 1.0}
+        return other
+
+    def __call__(self, memory: Memory, prefixes: Sequence[Sequence[int]] | None = None) -> list[list[Hypothesis]]:
+        """The `nbest` best hypotheses of each utterance, best first; UtteranceError for one that has none.
+
+        They begin with `prefixes`, tokens for each utterance, as if these had been searched for: hypotheses are what a
+        `PrefixConstraint` leaves, prefix and all. Scorers that can (`PrefixReader`) read them in one pass.
+        """
+        found = dict(self.stream([memory], prefixes))
         return [found[b] for b in range(len(memory.lengths))]
 
     @torch.inference_mode()
-    def stream(self, memories: Iterable[Memory]) -> Iterator[tuple[int, list[Hypothesis]]]:
+    def stream(
+        self, memories: Iterable[Memory], prefixes: Sequence[Sequence[int]] | None = None
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """The number of each utterance, in order of arrival, and its n best, soon after it is finished."""
         waiting = Waiting(memories)
         grid: Grid | None = None
         states: dict[str, Any] = {}
         steps = 0
         while True:
-            grid, states = self._admit(waiting, grid, states)
+            grid, states = self._admit(waiting, grid, states, prefixes)
             if grid is None:
                 return
             parents = self._step(grid, states)
@@ -154,19 +171,25 @@ class LabelSearch:
             for name, scorer in (*self.scorers.items(), *self.candidate_scorers.items()):
                 states[name] = scorer.select(states[name], parents.flatten(), utterances)
 
-    def _admit(self, waiting: Waiting, grid: Grid | None, states: dict[str, Any]) -> tuple[Grid | None, dict[str, Any]]:
+    def _admit(
+        self,
+        waiting: Waiting,
+        grid: Grid | None,
+        states: dict[str, Any],
+        prefixes: Sequence[Sequence[int]] | None,
+    ) -> tuple[Grid | None, dict[str, Any]]:
         """Let waiting utterances take the places that are free."""
         taken = 0 if grid is None else len(grid.index)
         if taken and (self.batch_size is None or taken > 0.75 * self.batch_size):
             return grid, states
         for first, memory in waiting.take(None if self.batch_size is None else self.batch_size - taken):
             new = self._start(memory, first)
-            started = {}
-            for name, scorer in (*self.scorers.items(), *self.candidate_scorers.items()):
-                started[name] = scorer.start(memory, self.policy.beam_size)
-                if grid is not None:
-                    started[name] = scorer.join(states[name], started[name])
+            scorers = (*self.scorers.items(), *self.candidate_scorers.items())
+            started = {name: scorer.start(memory, self.policy.beam_size) for name, scorer in scorers}
+            if prefixes is not None:
+                self._begin(new, started, prefixes[first : first + len(new.index)])
             if grid is not None:
+                started = {name: scorer.join(states[name], started[name]) for name, scorer in scorers}
                 grid.join(new)
             grid, states = grid or new, started
         return grid, states
@@ -200,6 +223,25 @@ class LabelSearch:
             finished=torch.zeros_like(lengths, dtype=torch.bool),
             broken=torch.zeros_like(lengths, dtype=torch.bool),
         )
+
+    def _begin(self, grid: Grid, states: dict[str, Any], prefixes: Sequence[Sequence[int]]) -> None:
+        """Let the hypotheses of each utterance begin with its prefix."""
+        if len(prefixes) != len(grid.index):
+            raise UserError(f"{len(prefixes)} prefixes for {len(grid.index)} utterances: give one for each")
+        if self.coverage_of:
+            raise UserError("coverage_beta: what a prefix covers is not known; leave it out where there are prefixes")
+        for number, prefix in enumerate(prefixes, start=1):
+            check_tokens(prefix, self.vocab_size, self.eos_id, f"prefix {number}")
+        longest = max(map(len, prefixes))
+        if not longest:
+            return
+        tokens = grid.last.new_tensor([[self.bos_id, *each, *[0] * (longest - len(each))] for each in prefixes])
+        lengths = grid.lengths.new_tensor([len(prefix) for prefix in prefixes])
+        parts, total = [], torch.zeros_like(grid.parts[:, 0, 0])
+        for name, scorer in (*self.scorers.items(), *self.candidate_scorers.items()):
+            parts.append(read_prefix(scorer, tokens, lengths, states[name], self.policy.beam_size).to(total.dtype))
+            total = total + _weigh(parts[-1], self.weights[name])
+        grid.begin(tokens[:, 1:], lengths, total, torch.stack(parts, dim=1))
 
     def _step(self, grid: Grid, states: dict[str, Any]) -> Tensor:
         """One more token; the rows (B,K) that the new hypotheses continue."""

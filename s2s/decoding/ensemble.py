@@ -11,6 +11,7 @@ from torch import Tensor
 from s2s.decoding.scorers import CandidateScorer, Scorer, State
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
+from s2s.nn.attention.reach import Chunked
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class EnsembleMemory(Memory):
         return EnsembleMemory(**vars(first), others=tuple(other.rows(start, stop) for other in self.others))
 
 
-def encode(models: Sequence[HybridModel], source: Tensor, lengths: Tensor) -> Memory:
-    """What the encoders of all models make of features (B,S,F), lengths (B,)."""
-    first, *others = (model.encode(source, lengths) for model in models)
+def encode(models: Sequence[HybridModel], source: Tensor, lengths: Tensor, chunks: Chunked | None = None) -> Memory:
+    """What the encoders of all models make of features (B,S,F), lengths (B,), with `chunks` as streams."""
+    first, *others = (model.encode(source, lengths, chunks) for model in models)
     return EnsembleMemory(**vars(first), others=tuple(others)) if others else first
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from s2s.decoding.hypothesis import Hypothesis
@@ -49,6 +50,19 @@ class Grid:
         """Put the utterances of `other` behind these."""
         for field in fields(self):
             setattr(self, field.name, join_rows(getattr(self, field.name), getattr(other, field.name)))
+
+    def begin(self, tokens: Tensor, lengths: Tensor, scores: Tensor, parts: Tensor) -> None:
+        """Let all new hypotheses of an utterance begin with tokens (B,P), lengths (B,), of scores (B,), parts (B,S)."""
+        beam_size, size = self.tokens.size(1), tokens.size(1)
+        more = max(0, size + 1 - self.tokens.size(2))
+        self.tokens, self.parents = F.pad(self.tokens, (0, more)), F.pad(self.parents, (0, more))
+        self.tokens[:, :, :size] = tokens.unsqueeze(1)
+        self.parents[:, :, :size] = torch.arange(beam_size, device=tokens.device).unsqueeze(1)
+        last = tokens.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1))
+        self.last = torch.where(lengths.unsqueeze(1) > 0, last, self.last)
+        self.lengths = lengths
+        self.scores, self.parts = self.scores + scores.unsqueeze(1), self.parts + parts.unsqueeze(1)
+        self.broken = scores.isnan()
 
     def grow(self, slots: Tensor, tokens: Tensor, scores: Tensor, parts: Tensor) -> None:
         """Slot k continues what was in `slots` (B,K) by `tokens` (B,K), with new `scores` (B,K) and `parts` (B,K,S)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Protocol
 
 from torch import Tensor
@@ -41,3 +43,8 @@ class Search(Protocol):
     """Anything that turns a memory of B utterances into B lists of hypotheses, best first."""
 
     def __call__(self, memory: Memory) -> list[list[Hypothesis]]: ...
+
+
+def num_shared(texts: Iterable[Sequence[int]]) -> int:
+    """How many tokens all of the texts begin with."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*texts, strict=False)))

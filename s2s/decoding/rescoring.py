@@ -61,7 +61,11 @@ class RescoringSearch:
     @torch.inference_mode()
     def __call__(self, memory: Memory) -> list[list[Hypothesis]]:
         """The `nbest` best hypotheses of each utterance, or as many as the first search found."""
-        lists = self.first(memory)
+        return self.rescored(memory, self.first(memory))
+
+    @torch.inference_mode()
+    def rescored(self, memory: Memory, lists: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
+        """The `nbest` best of what a first search found in a memory."""
         most = max(map(len, lists), default=0)
         if not most:
             return lists

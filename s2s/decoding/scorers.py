@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 from s2s.models.memory import Decoder, Memory
+from s2s.nn.lengths import valid_mask
+
+READ_AT_ONCE = 16  # tokens of a prefix whose probabilities of the whole vocabulary are held together
 
 
 class State(Protocol):
@@ -74,6 +77,19 @@ class RowState:
         return torch.cat((state, other))
 
 
+@runtime_checkable
+class PromptDecoder(Protocol):
+    """A decoder that reads many tokens of new hypotheses in one pass."""
+
+    def prompt(self, tokens: Tensor, lengths: Tensor, state: Any) -> Tensor:
+        """Begin all hypotheses of an utterance with tokens (B,P), lengths (B,) -> what `log_probs` takes (B,P,D')."""
+        ...
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """(B,P,D') -> log-probabilities (B,P,V) of each next token"""
+        ...
+
+
 @dataclass(frozen=True)
 class DecoderScorer:
     """The log-probabilities of an autoregressive decoder, or of a language model, which looks at no memory."""
@@ -87,6 +103,19 @@ class DecoderScorer:
 
     def score(self, tokens: Tensor, state: Any) -> Tensor:
         return self.decoder.step(tokens, state)[0]
+
+    def read_prefix(self, tokens: Tensor, lengths: Tensor, state: Any) -> Tensor | None:
+        """As `s2s.decoding.prefix.read_prefix`, in one pass, where the decoder has a `prompt`."""
+        if not isinstance(self.decoder, PromptDecoder):
+            return None
+        x = self.decoder.prompt(tokens[:, :-1], lengths, state)
+        inside = valid_mask(lengths, x.size(1))
+        total = torch.zeros(len(lengths), dtype=torch.float64, device=lengths.device)
+        for first in range(0, x.size(1), READ_AT_ONCE):
+            part = slice(first, first + READ_AT_ONCE)
+            gains = self.decoder.log_probs(x[:, part]).gather(2, tokens[:, 1:][:, part].unsqueeze(2)).squeeze(2)
+            total += gains.masked_fill(~inside[:, part], 0.0).sum(dim=1)
+        return total
 
     def select(self, state: Any, parents: Tensor, utterances: Tensor | None = None) -> Any:
         return self.decoder.select(state, parents, utterances)

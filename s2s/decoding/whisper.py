@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from s2s.decoding.prompt import PromptedMemory
+from s2s.decoding.scorers import READ_AT_ONCE
 from s2s.models.memory import Memory
 from s2s.models.transformer_decoder import TransformerDecoderState
 from s2s.models.whisper import Whisper
@@ -34,6 +35,10 @@ class Rules:
     last_is_time: Tensor  # (N,) bool
     second_last_is_time: Tensor  # (N,) bool, true of less than two tokens
     time: Tensor  # (N,) the last timestamp, in frames, -1 for none
+
+    def of(self, rows: Tensor | slice) -> Rules:
+        """Those of some rows."""
+        return Rules(*(getattr(self, field.name)[rows] for field in fields(Rules)))
 
 
 @dataclass
@@ -85,11 +90,32 @@ class WhisperScorer:
         return WhisperState(state, first, rules)
 
     def score(self, tokens: Tensor, state: WhisperState) -> Tensor:
-        rules, begin, eos_id = state.rules, self.timestamps.begin, self.model.eos_id
-        is_first = rules.count == 0
+        is_first = state.rules.count == 0
         tokens = torch.where(is_first & (tokens >= 0), state.first, tokens)
-        self._note(tokens, rules)
+        self._note(tokens, state.rules)
         logits = self.model.decoder.logits(self.model.decoder.advance(tokens, state.decoder))
+        return self._by_the_rules(logits, is_first, state.rules)
+
+    def read_prefix(self, tokens: Tensor, lengths: Tensor, state: WhisperState) -> Tensor:
+        """As `s2s.decoding.prefix.read_prefix`, in one pass."""
+        beam_size = len(state.first) // len(lengths)
+        tokens = torch.cat((state.first[::beam_size].unsqueeze(1), tokens[:, 1:]), dim=1)
+        x = self.model.decoder.prompt(tokens[:, :-1], lengths, state.decoder)
+        rules = state.rules.of(slice(None, None, beam_size))
+        total = torch.zeros(len(lengths), dtype=torch.float64, device=lengths.device)
+        for first in range(0, x.size(1), READ_AT_ONCE):
+            logits = self.model.decoder.logits(x[:, first : first + READ_AT_ONCE])
+            for u in range(first, first + logits.size(1)):
+                inside = u < lengths
+                self._note(torch.where(inside, tokens[:, u], -1), rules)
+                scores = self._by_the_rules(logits[:, u - first], torch.full_like(inside, u == 0), rules)
+                total += scores.gather(1, tokens[:, u + 1 : u + 2]).squeeze(1).masked_fill(~inside, 0.0)
+        state.rules = rules.of(torch.arange(len(lengths), device=lengths.device).repeat_interleave(beam_size))
+        return total
+
+    def _by_the_rules(self, logits: Tensor, is_first: Tensor, rules: Rules) -> Tensor:
+        """log P (N,V) of what may come next, made of logits (N,V) in place; `is_first` (N,) bool: after the prompt."""
+        begin, eos_id = self.timestamps.begin, self.model.eos_id
         logits.index_fill_(1, self.never, NEVER)
         if len(self.not_first):
             logits[:, self.not_first] = logits[:, self.not_first].masked_fill(is_first.unsqueeze(1), NEVER)
@@ -129,8 +155,7 @@ class WhisperScorer:
 
     def select(self, state: WhisperState, parents: Tensor, utterances: Tensor | None = None) -> WhisperState:
         decoder = self.model.decoder.select(state.decoder, parents, utterances)
-        rules = Rules(*(getattr(state.rules, field.name).index_select(0, parents) for field in fields(Rules)))
-        return WhisperState(decoder, state.first.index_select(0, parents), rules)
+        return WhisperState(decoder, state.first.index_select(0, parents), state.rules.of(parents))
 
     def join(self, state: WhisperState, other: WhisperState) -> WhisperState:
         both = ((getattr(state.rules, f.name), getattr(other.rules, f.name)) for f in fields(Rules))

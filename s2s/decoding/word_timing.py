@@ -122,19 +122,28 @@ def token_times(
         said = logits.gather(2, tokens[:, start : size - 1].unsqueeze(2)).squeeze(2)
         probabilities = (said - logits.logsumexp(dim=-1)).exp()
 
+    # Each token is predicted by the one before it, the end by the last.
+    rows = slice(start - 1, size - 1)
+    weights, standardised = of_real_frames(weights, lengths, num_frames)
+    filtered = median_filter(standardised[:, :, rows], num_frames)
+    starts = warp(-filtered.mean(dim=1), lengths - start, num_frames)
+    return TokenTimes(starts, weights[:, :, rows][:, :, :-1].mean(dim=1), probabilities)
+
+
+def of_real_frames(weights: Tensor, lengths: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (B,A,L,T) of A heads for L tokens, lengths (B,) -> those of the real frames (B,) alone, twice.
+
+    They sum to 1; and as what each token has more than the mean token, in standard deviations over the tokens.
+    """
     tiny = torch.finfo(torch.float32).tiny
     heard = valid_mask(num_frames, weights.size(-1))[:, None, None, :]
-    weights = weights.float().masked_fill(~heard, 0.0)  # (B,A,L,T)
+    weights = weights.float().masked_fill(~heard, 0.0)
     weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=tiny)
-    real = valid_mask(lengths, tokens.size(1))[:, None, :, None]
+    real = valid_mask(lengths, weights.size(2))[:, None, :, None]
     count = real.sum(dim=2, keepdim=True)
     centred = (weights - (weights * real).sum(dim=2, keepdim=True) / count) * real
     deviation = (centred.square().sum(dim=2, keepdim=True) / count).sqrt()
-    # Each token is predicted by the one before it, the end by the last.
-    rows = slice(start - 1, size - 1)
-    filtered = median_filter((centred / deviation.clamp(min=tiny))[:, :, rows], num_frames)
-    starts = warp(-filtered.mean(dim=1), lengths - start, num_frames)
-    return TokenTimes(starts, weights[:, :, rows][:, :, :-1].mean(dim=1), probabilities)
+    return weights, centred / deviation.clamp(min=tiny)
 
 
 @dataclass

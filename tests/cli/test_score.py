@@ -105,6 +105,56 @@ def test_german_without_its_last_word_scores_as_jiwer_says(data_root: Path, tmp_
     assert content["wer"]["rate"] == pytest.approx(expected, rel=1e-12)
 
 
+def test_latency_is_simulevals_of_its_log(s2s_cli: Cli) -> None:
+    logs = Path(__file__).parents[1] / "scoring" / "latency_logs"
+    code, out, err = s2s_cli("score", "latency", logs / "speech.log")
+    assert (code, err) == (0, "")
+    assert "AL     2534.098   2616.091\n" in out
+    scores = json.loads((logs / "scores.json").read_text())
+    content = json.loads(s2s_cli("score", "latency", logs / "char.log", "--unit", "char", "--json")[1])
+    assert {name: content[name] for name in scores["char"]} == pytest.approx(scores["char"])
+    stdin = (logs / "text.log").read_bytes()
+    assert s2s_cli("score", "latency", "-", stdin=stdin) == s2s_cli("score", "latency", logs / "text.log")
+
+
+def test_latency_of_recognition_comes_from_its_events(tmp_path: Path, s2s_cli: Cli) -> None:
+    event = {"source": "é", "event": "final", "text": "a b", "start": 0.5, "end": 1.5, "heard": 2, "words": None}
+    lines = [{**event, "wall": 2.25}, {"source": "é", "event": "end", "heard": 3, "wall": 3.1}]
+    (tmp_path / "events").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, out, err = s2s_cli("score", "latency", tmp_path / "events")
+    assert (code, err) == (0, "")
+    assert out.startswith("1 sources, 1 segments, 2 words; seconds\n")
+    content = json.loads(s2s_cli("score", "latency", tmp_path / "events", "--json")[1])
+    assert [content[key]["median"] for key in ("first_partial", "final", "final_CA")] == [1.5, 0.5, 0.75]
+    assert list(content["sources"]) == ["é"]
+    lines[1]["wall"] = lines[0]["wall"] = 1.0
+    (tmp_path / "events").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, _, err = s2s_cli("score", "latency", tmp_path / "events")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "warning: 1 sources were fed faster than real speed: their CA figures are no latencies: é" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("", (), "log: no lines in it"),
+        ("{}\n", (), "log:1: expected an instances.log (with 'delays') or an event log of s2s stream (with 'event')"),
+        ('{"delays": [1]}\n', (), "log:1: no 'source'"),
+        ('{"delays": [1], "source": "a", "source_length": 1, "index": 0, "prediction": ""}', (), "log:1: 1 times in"),
+        ('{"delays": [1]}\n', ("--unit", "letter"), "unknown unit 'letter': expected word or char"),
+        ('{"event": "end"}\n', (), "log:1: no 'source'"),
+        ('{"event": "end"}\n', ("--unit", "char"), "log: --unit char is for an instances.log; this is an event log"),
+    ],
+)
+def test_mistakes_in_logs_are_one_line(
+    content: str, options: tuple[str, ...], message: str, tmp_path: Path, s2s_cli: Cli
+) -> None:
+    (tmp_path / "log").write_text(content)
+    code, out, err = s2s_cli("score", "latency", tmp_path / "log", *options)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert message in err
+
+
 def test_the_command_runs_as_a_program(files: tuple[Path, Path]) -> None:
     command = [sys.executable, "-m", "s2s.cli.main", "score", "wer", *map(str, files)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

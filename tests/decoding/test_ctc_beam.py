@@ -2,100 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import defaultdict
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from plain_ctc import NEVER, Full, enumerate_labels, plain_search, random_memory, random_scorers, true_score
 from torch import Tensor
+from toy import BLANK, BOS, EOS, UNK
 
 from s2s.decoding.ctc_beam import CTCPrefixBeamSearch
-from s2s.decoding.scorers import RowState
 from s2s.errors import UserError
 from s2s.models.ctc import CTC
 from s2s.models.memory import Memory
-
-BLANK, UNK, BOS, EOS = range(4)
-NEVER = -math.inf
-Labels = tuple[int, ...]
-
-
-def random_memory(
-    lengths: list[int], seed: int, vocab_size: int = 6, peak: float = 1.0, more: int = 0
-) -> tuple[Memory, CTC]:
-    """Float64; what is past an utterance's end is not a number."""
-    torch.manual_seed(seed)
-    ctc = CTC(6, vocab_size).double()
-    states = torch.full((len(lengths), max(lengths) + more, 6), float("nan"), dtype=torch.float64)
-    for b, length in enumerate(lengths):
-        generator = torch.Generator().manual_seed(1000 * seed + b)
-        states[b, :length] = 3 * peak * torch.randn(length, 6, generator=generator, dtype=torch.float64)
-    return Memory(states, torch.tensor(lengths)), ctc
-
-
-@dataclass(frozen=True)
-class Automaton(RowState):
-    """Scores that depend on the whole history: `table` (states, V), the state is a remainder of 3 * state + token."""
-
-    table: Tensor
-    max_gain: float = math.inf
-
-    def start(self, memory: Memory, beam_size: int) -> Tensor:
-        return torch.zeros(memory.states.size(0) * beam_size, dtype=torch.long)
-
-    def advance(self, tokens: Tensor, state: Tensor) -> None:
-        state.copy_(torch.where(tokens == -1, state, (3 * state + tokens) % len(self.table)))
-
-    def of(self, labels: Labels) -> float:
-        """The score of a whole hypothesis, one token at a time."""
-        state, total = BOS % len(self.table), 0.0
-        for token in (*labels, EOS):
-            total += self.table[state, token].item()
-            state = (3 * state + token) % len(self.table)
-        return total
-
-
-class Full(Automaton):
-    def score(self, tokens: Tensor, state: Tensor) -> Tensor:
-        self.advance(tokens, state)
-        scores = self.table[state]
-        scores[tokens == -1] = float("nan")  # means nothing
-        return scores
-
-
-class Candidates(Automaton):
-    def score_candidates(self, tokens: Tensor, candidates: Tensor, state: Tensor) -> Tensor:
-        self.advance(tokens, state)
-        return self.table[state].gather(1, candidates)
-
-
-def random_scorers(seed: int, vocab_size: int = 6, forbid: bool = False) -> dict[str, tuple[Any, float]]:
-    torch.manual_seed(seed)
-    tables = [2 * torch.randn(states, vocab_size, dtype=torch.float64) for states in (7, 5, 3)]
-    if forbid:
-        tables[0][2, 4] = tables[1][4, 5] = tables[2][1, 5] = NEVER  # under a negative weight too
-    return {"lm": (Full(tables[0]), 0.7), "bias": (Candidates(tables[1]), 1.3), "internal": (Full(tables[2]), -0.4)}
-
-
-def true_score(ctc: float, labels: Labels, scorers: dict[str, tuple[Any, float]]) -> float:
-    parts = [(scorer.of(labels), weight) for scorer, weight in scorers.values()]
-    if any(part == NEVER for part, _ in parts):
-        return NEVER
-    return ctc + sum(weight * part for part, weight in parts)
-
-
-def enumerate_labels(log_probs: Tensor, allowed: Labels) -> dict[Labels, float]:
-    """log P of every sequence of allowed labels that log_probs (T,V) can give, from every one of their paths."""
-    total: dict[Labels, float] = defaultdict(float)
-    for path in itertools.product((BLANK, *allowed), repeat=log_probs.size(0)):
-        labels = tuple(label for label, _ in itertools.groupby(path) if label != BLANK)
-        total[labels] += math.exp(sum(log_probs[t, v].item() for t, v in enumerate(path)))
-    return {labels: math.log(p) for labels, p in total.items() if p > 0}
 
 
 @given(
@@ -122,44 +42,6 @@ def test_a_beam_as_wide_as_the_space_finds_the_best_hypotheses_with_their_true_s
             assert hypothesis.score == pytest.approx(truth[labels], abs=1e-9)
             expected = {name: scorer.of(labels) for name, (scorer, _) in scorers.items()}
             assert hypothesis.scores == pytest.approx({"ctc": enumerated[labels], **expected}, abs=1e-9)
-
-
-def plain_search(
-    log_probs: Tensor, beam_size: int, tokens: list[int], scorers: dict[str, tuple[Any, float]]
-) -> list[tuple[Labels, float]]:
-    """The same search with a dictionary of prefixes, all `tokens` in every frame, scorers applied to whole prefixes."""
-
-    def add(*terms: float) -> float:
-        return torch.tensor(terms, dtype=torch.float64).logsumexp(0).item()
-
-    def without_eos(labels: Labels) -> float:
-        return sum(
-            weight * (scorer.of(labels) - scorer.table[state_of(scorer, labels), EOS].item())
-            for scorer, weight in scorers.values()
-        )
-
-    def state_of(scorer: Automaton, labels: Labels) -> int:
-        state = BOS % len(scorer.table)
-        for token in labels:
-            state = (3 * state + token) % len(scorer.table)
-        return state
-
-    beam: dict[Labels, tuple[float, float]] = {(): (0.0, NEVER)}
-    for frame in log_probs.tolist():
-        grown: dict[Labels, tuple[float, float]] = defaultdict(lambda: (NEVER, NEVER))
-        for labels, (blank, label) in beam.items():
-            old = grown[labels]
-            same = label + frame[labels[-1]] if labels else NEVER
-            grown[labels] = (add(old[0], add(blank, label) + frame[BLANK]), add(old[1], same))
-            for token in tokens:
-                longer = (*labels, token)
-                source = blank if labels[-1:] == (token,) else add(blank, label)
-                old = grown[longer]
-                grown[longer] = (old[0], add(old[1], source + frame[token]))
-        best = sorted(grown, key=lambda labels: -(add(*grown[labels]) + without_eos(labels)))
-        beam = {labels: grown[labels] for labels in best[:beam_size]}
-    ended = [(labels, true_score(add(*ends), labels, scorers)) for labels, ends in beam.items()]
-    return sorted(ended, key=lambda item: -item[1])
 
 
 @given(beam_size=st.integers(1, 6), peak=st.sampled_from([0.3, 1.0, 3.0]), seed=st.integers(0, 10_000))

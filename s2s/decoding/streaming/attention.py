@@ -1,0 +1,60 @@
+"""Where the decoder looked for each token of a text, as policies and word times want it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from s2s.errors import UserError
+from s2s.models.memory import AttentionDecoder, Memory
+from s2s.nn.lengths import valid_mask
+
+
+class Attend(Protocol):
+    """Anything that says where a decoder looked."""
+
+    def __call__(self, memory: Memory, tokens: Tensor, lengths: Tensor, heard: Tensor) -> Tensor:
+        """Tokens (B,U) from bos or the prompt on, lengths (B,) -> the weights (B,U,T) when the next one is predicted.
+
+        Only the first `heard` (B,) frames of each utterance count; what a memory holds beyond (silence that was added,
+        the end of a sentence) has none.
+        """
+        ...
+
+
+class HeadMean:
+    """The mean weights of all layers and heads, or of some `heads`, each [layer, head]; they sum to 1 over the frames.
+
+    Raises UserError for a head that the decoder has not, and for a decoder that knows only the mean of all.
+    """
+
+    def __init__(self, decoder: AttentionDecoder, heads: Sequence[Sequence[int]] | None = None) -> None:
+        self.decoder = decoder
+        self.heads = None if heads is None else checked_heads(decoder, heads)
+
+    def __call__(self, memory: Memory, tokens: Tensor, lengths: Tensor, heard: Tensor) -> Tensor:
+        if self.heads is None:
+            weights = self.decoder.attention(memory, tokens)
+        else:
+            weights = self.decoder.read(memory, tokens, self.heads)[1].mean(dim=1)  # type: ignore[attr-defined]
+        weights = weights.masked_fill(~valid_mask(heard, weights.size(-1)).unsqueeze(1), 0.0)
+        return weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+
+
+def checked_heads(decoder: AttentionDecoder, heads: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """`heads` as pairs; UserError for one that the decoder has not."""
+    if not hasattr(decoder, "read"):
+        raise UserError(f"policy.heads: {type(decoder).__name__} knows only the mean of all heads; leave it out")
+    counts = [layer.memory_attention.num_heads for layer in decoder.layers]  # type: ignore[attr-defined]
+    if not heads:
+        raise UserError("policy.heads: no heads; name at least one, such as [[0, 0]], or leave it out")
+    for head in heads:
+        if len(head) != 2 or not 0 <= head[0] < len(counts) or not 0 <= head[1] < counts[head[0]]:
+            raise UserError(
+                f"policy.heads: {list(head)} is no [layer, head] of this decoder: expected layers 0 to "
+                f"{len(counts) - 1}, heads 0 to {max(counts) - 1}"
+            )
+    return [(layer, number) for layer, number in heads]

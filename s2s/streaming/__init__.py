@@ -1,0 +1,1 @@
+"""Speech as it comes: sessions that are fed samples and give events."""
