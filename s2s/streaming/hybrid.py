@@ -138,11 +138,10 @@ class ChunkStreamer(Streamer[ChunkStream]):
             segment = stream.segment
             segment.past, segment.found = past.rows([row]), self.search.rows(found, [row])
             segment.heard, segment.partial = partial.heard, partial
-            text = self.bundle.tokenizer.decode(partial.hypothesis.tokens)
-            if text != segment.shown:
-                segment.shown = text
-                stable = self.bundle.tokenizer.decode(partial.hypothesis.tokens[: partial.num_stable])
-                stream.events.append(self._event(stream, "partial", partial.hypothesis, stable))
+            event = self._event(stream, "partial", partial.hypothesis, partial.num_stable)
+            if event.text != segment.shown:
+                segment.shown = event.text
+                stream.events.append(event)
 
     def _at_end_point(self, stream: ChunkStream) -> bool:
         partial = stream.segment.partial
@@ -154,14 +153,14 @@ class ChunkStreamer(Streamer[ChunkStream]):
         if heard:
             found = self.search.finish(self.search.join([stream.segment.found for stream in heard]))
             for stream, hypotheses in zip(heard, found, strict=True):
-                text = self.bundle.tokenizer.decode(hypotheses[0].tokens)
-                if text or stream.segment.shown:
-                    stream.events.append(self._event(stream, "final", hypotheses[0], text))
+                event = self._event(stream, "final", hypotheses[0], len(hypotheses[0].tokens))
+                if event.text or stream.segment.shown:
+                    stream.events.append(event)
         for stream in streams:
             frames = stream.segment.heard * self.encoder.subsampling_factor
             stream.segment = self._segment(stream.segment.first + frames)
 
-    def _event(self, stream: ChunkStream, kind: str, hypothesis: Hypothesis, stable: str) -> StreamEvent:
+    def _event(self, stream: ChunkStream, kind: str, hypothesis: Hypothesis, num_stable: int) -> StreamEvent:
         tokenizer, segment = self.bundle.tokenizer, stream.segment
         begin = segment.first * self.frame_shift
         words = None
@@ -172,8 +171,8 @@ class ChunkStreamer(Streamer[ChunkStream]):
         end = min(begin + segment.heard * self.seconds_per_frame, heard)
         return StreamEvent(
             kind=kind,
-            text=tokenizer.decode(hypothesis.tokens),
-            stable=stable,
+            text=tokenizer.decode(hypothesis.tokens).strip(),
+            stable=tokenizer.decode(hypothesis.tokens[:num_stable]).strip(),
             start=words[0].start if words else begin,
             end=words[-1].end if words else end,
             heard=heard,
