@@ -15,7 +15,7 @@ class StreamEvent:
         kind: "partial": it may change, except for the `stable` text that it begins with; "final": it will not, and what
             comes next is of another segment.
         text: of the whole segment so far; that of a final may be empty, where partials were shown for nothing.
-        stable: what `text` begins with that later events of the segment leave as it is.
+        stable: whole words that `text` begins with and that later events of the segment leave as they are.
         start, end: of the text, or of the audio where words have no times.
         heard: how much audio the session had been fed.
         words: with their times, where the search knows them.

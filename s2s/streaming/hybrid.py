@@ -17,6 +17,7 @@ from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.streaming.build import build_streaming_search
 from s2s.decoding.streaming.endpoint import EndpointConfig, end_point
 from s2s.decoding.streaming.partial import Partial
+from s2s.decoding.streaming.words import whole_words, word_starts
 from s2s.errors import UserError
 from s2s.models.bundle import Bundle
 from s2s.models.hybrid import HybridModel
@@ -78,6 +79,7 @@ class ChunkStreamer(Streamer[ChunkStream]):
         self.sampling_rate = config.sampling_rate
         self.frame_shift = config.frame_shift
         self.seconds_per_frame = config.frame_shift * self.encoder.subsampling_factor
+        self.begins = word_starts(bundle.tokenizer).tolist()
         self.device = next(bundle.model.parameters()).device
 
     def start(self) -> ChunkStream:
@@ -138,7 +140,9 @@ class ChunkStreamer(Streamer[ChunkStream]):
             segment = stream.segment
             segment.past, segment.found = past.rows([row]), self.search.rows(found, [row])
             segment.heard, segment.partial = partial.heard, partial
-            event = self._event(stream, "partial", partial.hypothesis, partial.num_stable)
+            begins = [self.begins[token] for token in partial.hypothesis.tokens]
+            num_stable = whole_words(partial.num_stable, [*begins, False])  # the last word may go on
+            event = self._event(stream, "partial", partial.hypothesis, num_stable)
             if event.text != segment.shown:
                 segment.shown = event.text
                 stream.events.append(event)

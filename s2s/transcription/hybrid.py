@@ -100,8 +100,11 @@ class HybridTranscriber(Transcriber):
                 lengths = torch.tensor([len(samples) for samples in waveforms[start:stop]])
                 samples = pad_sequence(list(waveforms[start:stop]), batch_first=True)
                 features, frames = self.bundle.features(samples, lengths)
-                yield encode(self.models, features.to(self.device), frames.to(self.device))
+                yield self._encode(features, frames)
                 start = stop
+
+    def _encode(self, features: Tensor, lengths: Tensor) -> Memory:
+        return encode(self.models, features.to(self.device), lengths.to(self.device), self.decoding.chunks)
 
     def _of_window(self, hypothesis: Hypothesis, window: Window) -> Transcript:
         seconds = len(window.samples) / self.sampling_rate
@@ -167,7 +170,7 @@ class HybridTranscriber(Transcriber):
 
         def memories() -> Iterator[Memory]:
             for ids, features, lengths, durations in batches:
-                memory = encode(self.models, features.to(self.device), lengths.to(self.device))
+                memory = self._encode(features, lengths)
                 names.extend(ids)
                 seconds.extend(durations)
                 yield memory

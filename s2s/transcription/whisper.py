@@ -189,12 +189,15 @@ class WhisperTranscriber(Transcriber):
         start = 0
         for stop in range(1, len(hearings) + 1):
             if stop == len(hearings) or (stop + 1 - start) * sizes[stop] > most:
-                group = hearings[start:stop]
-                self._encode(group, sizes[start:stop])
-                prepared = self.model.decoder.prepared(Memory.joined([h.memory for h in group if h.memory]))
-                self._detect(group, prepared)
-                yield PromptedMemory.of(prepared, [self._prompt(hearing, task) for hearing in group])
+                yield self.prompted(hearings[start:stop], task, full)
                 start = stop
+
+    def prompted(self, hearings: Sequence[Hearing], task: str, full: bool = False) -> PromptedMemory:
+        """The memory of windows with the prompts that say their languages, which are detected where nobody said."""
+        self._encode(hearings, [self._size(hearing.window, full) for hearing in hearings])
+        prepared = self.model.decoder.prepared(Memory.joined([h.memory for h in hearings if h.memory]))
+        self._detect(hearings, prepared)
+        return PromptedMemory.of(prepared, [self._prompt(hearing, task) for hearing in hearings])
 
     def _prompt(self, hearing: Hearing, task: str) -> list[int]:
         return self.tokenizer.prompt(hearing.language, task, hearing.timestamps, hearing.previous)
