@@ -1,0 +1,301 @@
+"""What streaming costs: word error rate against latency, quality against latency of policies, sessions on a core.
+
+    python benchmarks/streaming.py chunks --bundle DIR --data DIR     WER and latency of a streaming model, by chunk
+    python benchmarks/streaming.py policies                           BLEU against LAAL of Whisper, by policy
+    python benchmarks/streaming.py sessions --bundle DIR --data DIR   how many sessions one core holds
+
+`chunks` decodes a Kaldi data directory through sessions fed 0.1 s at a time, on a simulated clock. `policies` translates
+the longest Asterisk prompts of a language into English by Whisper base, whose weights a package has, with no training;
+the references are the same prompts in English. `sessions` gives each of N sessions 0.1 s at a time and processes all that
+are ready together; a core holds as many as it hears in real time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from work import provenance, write_record
+
+from s2s.api import load_stream
+from s2s.audio.read import read_audio
+from s2s.scoring.instances import read_instances
+from s2s.scoring.json_lines import JsonLine
+from s2s.scoring.latency import latency_json, score_latency
+from s2s.scoring.streaming_events import StreamReport, read_stream_events, score_stream, stream_json
+from s2s.scoring.transcripts import read_transcripts
+from s2s.scoring.word_errors import score_words
+from s2s.streaming.committed import CommittedWords
+from s2s.streaming.listen import Listener, Told
+from s2s.streaming.session import Streamer
+from s2s.streaming.settings import StreamSettings
+
+HERE = Path(__file__).parent
+PIECE = 0.1
+POLICIES = (
+    ("align_att", {"frames": (4, 12, 25, 50)}),
+    ("edatt", {"alpha": (0.05, 0.1, 0.3, 0.6)}),
+    ("local_agreement", {"n": (2, 3)}),
+    ("hold_n", {"n": (2, 5, 10)}),
+    ("wait_k", {"k": (1, 3, 5, 7)}),
+)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("chunks", "policies", "sessions"))
+    parser.add_argument("--bundle", type=Path, help="a streaming model")
+    parser.add_argument("--data", type=Path, help="Kaldi data directory")
+    parser.add_argument("--data-root", default=os.environ.get("S2S_DATA"), help="folder with the Asterisk prompts")
+    parser.add_argument("--chunks", type=float, nargs="+", default=[0.16, 0.32, 0.64, 1.28])
+    parser.add_argument("--decodings", nargs="+", default=["ctc_prefix", "rescoring"])
+    parser.add_argument("--language", default="fr")
+    parser.add_argument("--model", default="whisper-base")
+    parser.add_argument("--limit", type=int, default=40, help="utterances")
+    parser.add_argument("--step", type=float, default=1.0, help="seconds between two searches of a policy")
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--seconds", type=float, default=20.0, help="of speech in each session")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=None, help="(default: results/streaming_WHAT.json)")
+    parser.add_argument("--plot", type=Path, default=None, help="(default: ../docs/streaming_WHAT.png)")
+    options = parser.parse_args()
+    if options.what != "policies" and not (options.bundle and options.data):
+        parser.error(f"{options.what}: needs --bundle and --data")
+    return options
+
+
+def heard(streamer: Streamer, samples: Tensor) -> tuple[list[Told], Listener]:
+    """All events of an utterance fed piece by piece, on the simulated clock."""
+    listener = Listener(streamer.session())
+    told: list[Told] = []
+    for piece in samples.split(round(PIECE * streamer.sampling_rate)):
+        told += listener.feed(piece)
+    return [*told, *listener.finish()], listener
+
+
+def text_of(told: Sequence[Told]) -> str:
+    return " ".join(each.event.text for each in told if each.event.kind == "final" and each.event.text)
+
+
+def waveforms(data: Path, rate: int, limit: int) -> Iterator[tuple[str, Tensor]]:
+    """Id and samples of utterances of a Kaldi data directory without segments."""
+    for line in (data / "wav.scp").read_text(encoding="utf-8").splitlines()[:limit]:
+        name, path = line.split(maxsplit=1)
+        yield name, read_audio(path if Path(path).exists() else data.parents[1] / path, rate)[0]
+
+
+def chunks(options: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    for decoding in options.decodings:
+        for chunk in options.chunks:
+            streamer = load_stream(options.bundle, StreamSettings.of(decoding, None, []), chunk)
+            lines, texts, spent, seconds = [], {}, 0.0, 0.0
+            for name, samples in waveforms(options.data, streamer.sampling_rate, options.limit):
+                begun = time.perf_counter()
+                told, listener = heard(streamer, samples)
+                spent, seconds = spent + time.perf_counter() - begun, seconds + listener.heard
+                texts[name] = text_of(told)
+                lines += [logged(name, each) for each in told]
+                lines += [{"source": name, "event": "end", "heard": listener.heard, "wall": listener.wall}]
+            report = score_stream(read_stream_events([JsonLine(name, line) for line in lines]))
+            references = {n: t for n, t in read_transcripts(str(options.data / "text")).items() if n in texts}
+            errors = score_words(references, texts, "word", False)
+            rows.append(
+                {
+                    "decoding": decoding,
+                    "chunk": chunk,
+                    "utterances": len(texts),
+                    "wer": errors.counts.rate,
+                    "real_time_factor": spent / seconds,
+                    **summary(report),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def logged(name: str, told: Told) -> dict[str, Any]:
+    """An event as `s2s stream --events` writes it."""
+    event = told.event
+    words = None if event.words is None else [asdict(word) for word in event.words]
+    times = {"start": event.start, "end": event.end, "heard": event.heard, "wall": told.wall}
+    return {"source": name, "event": event.kind, "text": event.text, **times, "words": words}
+
+
+def summary(report: StreamReport) -> dict[str, Any]:
+    """Medians, on the audio's clock and, as _CA, on the wall's; and how much was taken back."""
+    found = {key: value for key, value in stream_json(report).items() if key in ("UPWR", "UPSR")}
+    for key in ("first_partial", "word", "final"):
+        for suffix in ("", "_CA"):
+            content = stream_json(report)[key + suffix]
+            found[key + suffix] = None if content is None else content["median"]
+    return found
+
+
+def policies(options: argparse.Namespace) -> list[dict[str, Any]]:
+    import sacrebleu
+
+    folder = Path(options.data_root) / "asterisk-core-sounds-5lang"
+    prompts = longest(folder, options.language, options.limit)
+    rows = []
+    for policy, grid in POLICIES:
+        for key, values in grid.items():
+            for value in values:
+                settings = StreamSettings.of(None, policy, [f"policy.{key}={value}", *extras(policy)])
+                streamer = load_stream(
+                    options.model, settings, options.step, language=options.language, task="translate"
+                )
+                instances, begun, seconds = [], time.perf_counter(), 0.0
+                for number, (path, reference) in enumerate(prompts):
+                    samples, _ = read_audio(folder / path, streamer.sampling_rate)
+                    instances.append(instance(number, str(path), reference, *heard(streamer, samples)))
+                    seconds += len(samples) / streamer.sampling_rate
+                spent = time.perf_counter() - begun
+                report = latency_json(score_latency(read_instances([JsonLine("instances", i) for i in instances])))
+                bleu = sacrebleu.corpus_bleu(
+                    [i["prediction"] for i in instances], [[i["reference"] for i in instances]]
+                )
+                rows.append(
+                    {
+                        "policy": policy,
+                        key: value,
+                        "utterances": len(prompts),
+                        "bleu": bleu.score,
+                        "LAAL": report["LAAL"],
+                        "LAAL_CA": report["LAAL_CA"],
+                        "real_time_factor": spent / seconds,
+                    }
+                )
+                print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def extras(policy: str) -> list[str]:
+    """A second of speech is a piece to wait-k: 50 encoder frames of Whisper."""
+    return ["policy.piece_frames=50"] if policy == "wait_k" else []
+
+
+def longest(folder: Path, language: str, limit: int) -> list[tuple[str, str]]:
+    """Recording and English text of the longest prompts of a language that have both."""
+    with (folder / "parallel.tsv").open(encoding="utf-8", newline="") as file:
+        english = {row["id"]: row["en"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
+    with (folder / "metadata.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    own = [
+        row for row in rows if row["lang"] == language and row["text"].strip() and english.get(row["id"], "").strip()
+    ]
+    own.sort(key=lambda row: -float(row["duration"]))
+    return [(row["path"], english[row["id"]]) for row in own[:limit]]
+
+
+def instance(number: int, source: str, reference: str, told: Sequence[Told], listener: Listener) -> dict[str, Any]:
+    """A sentence as SimulEval logs it: when each word was committed to, in milliseconds."""
+    committed, words, delays, elapsed = CommittedWords(), [], [], []
+    for each in told:
+        new = committed.new(each.event)
+        words += new
+        delays += [1000 * each.event.heard] * len(new)
+        elapsed += [1000 * each.wall] * len(new)
+    return {
+        "index": number,
+        "prediction": " ".join(words),
+        "delays": delays,
+        "elapsed": elapsed,
+        "prediction_length": len(words),
+        "reference": reference,
+        "source": [source],
+        "source_length": 1000 * listener.heard,
+    }
+
+
+def sessions(options: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    for decoding in options.decodings:
+        for chunk in options.chunks:
+            streamer = load_stream(options.bundle, StreamSettings.of(decoding, None, []), chunk)
+            speech = torch.cat([x for _, x in waveforms(options.data, streamer.sampling_rate, options.limit)])
+            size = round(options.seconds * streamer.sampling_rate)
+            for count in options.sessions:
+                spent = together(streamer, [speech.roll(-i * size)[:size] for i in range(count)])
+                rows.append(
+                    {
+                        "decoding": decoding,
+                        "chunk": chunk,
+                        "sessions": count,
+                        "audio_seconds_a_second": count * options.seconds / spent,
+                    }
+                )
+                print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def together(streamer: Streamer, streams: Sequence[Tensor]) -> float:
+    """Seconds of work for sessions that are fed 0.1 s at a time, all at once."""
+    opened = [streamer.session() for _ in streams]
+    pieces = [stream.split(round(PIECE * streamer.sampling_rate)) for stream in streams]
+    begun = time.perf_counter()
+    for turn in range(len(pieces[0])):
+        for session, own in zip(opened, pieces, strict=True):
+            session.push(own[turn])
+        while streamer.process(opened):
+            pass
+    for session in opened:
+        session.close()
+    while streamer.process(opened):
+        pass
+    return time.perf_counter() - begun
+
+
+def draw(what: str, rows: Sequence[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    x, y, kind = {
+        "chunks": ("final", "wer", "decoding"),
+        "policies": ("LAAL", "bleu", "policy"),
+        "sessions": ("sessions", "audio_seconds_a_second", "decoding"),
+    }[what]
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        name = f"{row[kind]}, {row['chunk']:g} s" if what == "sessions" else row[kind]
+        curves.setdefault(name, []).append(row)
+    for name, own in curves.items():
+        own = sorted(own, key=lambda row: row[x])
+        axes.plot([row[x] for row in own], [row[y] for row in own], marker="o", label=name)
+    labels = {
+        "final": "final text behind the end of speech, median (s)",
+        "wer": "word error rate",
+        "LAAL": "LAAL (ms)",
+        "bleu": "BLEU",
+        "sessions": "sessions at once",
+        "audio_seconds_a_second": "seconds of audio heard in a second",
+    }
+    axes.set(xlabel=labels[x], ylabel=labels[y], ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    rows = {"chunks": chunks, "policies": policies, "sessions": sessions}[options.what](options)
+    record = {"measured": provenance(options.threads), "rows": rows}
+    write_record(record, options.out or HERE / "results" / f"streaming_{options.what}.json")
+    draw(options.what, rows, options.plot or HERE.parent / "docs" / f"streaming_{options.what}.png")
+
+
+if __name__ == "__main__":
+    main()
