@@ -4,10 +4,10 @@
     python benchmarks/streaming.py policies                           BLEU against LAAL of Whisper, by policy
     python benchmarks/streaming.py sessions --bundle DIR --data DIR   how many sessions one core holds
 
-`chunks` decodes a Kaldi data directory through sessions fed 0.1 s at a time, on a simulated clock. `policies` translates
-the longest Asterisk prompts of a language into English by Whisper base, whose weights a package has, with no training;
-the references are the same prompts in English. `sessions` gives each of N sessions 0.1 s at a time and processes all that
-are ready together; a core holds as many as it hears in real time.
+`chunks` decodes a Kaldi data directory through sessions fed 0.1 s at a time, on a simulated clock. `policies` has
+Whisper base, whose weights a package has, translate the longest Asterisk prompts of a language into English with no training;
+references are the same prompts in English. `sessions` gives each of N sessions 0.1 s at a time and processes all
+that are ready together; a core holds as many as it hears in real time.
 """
 
 from __future__ import annotations

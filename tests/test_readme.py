@@ -12,6 +12,7 @@ import pytest
 import typer
 import yaml
 from toy import toy_bundle
+from toy_stream import streaming_bundle
 
 from s2s.cli.main import app
 from s2s.decoding.config import DecodingConfig, load_decoding_config
@@ -24,10 +25,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def test_the_lines_of_python_run(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy_bundle().save(tmp_path / "bundle")
+    streaming_bundle().save(tmp_path / "streaming")
     recordings = sorted((data_root / "fsdd" / "recordings").glob("3_*_0.flac"))[:2]
     for page in PAGES:
         for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
             code = block.replace("egs/fsdd/asr/exp/demo/bundle", str(tmp_path / "bundle"))
+            code = code.replace("egs/kerstin/asr/exp/run/bundle", str(tmp_path / "streaming"))
             code = code.replace("recording.wav", str(recordings[0])).replace("another.flac", str(recordings[1]))
             exec(compile(code, str(page), "exec"), {})
     assert capsys.readouterr().out.count(" s, score ") == 2
