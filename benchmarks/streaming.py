@@ -5,9 +5,9 @@
     python benchmarks/streaming.py sessions --bundle DIR --data DIR   how many sessions one core holds
 
 `chunks` decodes a Kaldi data directory through sessions fed 0.1 s at a time, on a simulated clock. `policies` has
-Whisper base, whose weights a package has, translate the longest Asterisk prompts of a language into English with no training;
-references are the same prompts in English. `sessions` gives each of N sessions 0.1 s at a time and processes all
-that are ready together; a core holds as many as it hears in real time.
+Whisper base, whose weights a package has, translate the longest Asterisk prompts of a language into English with no
+training; references are the same prompts in English. `sessions` gives each of N sessions 0.1 s at a time and processes
+all that are ready together; a core holds as many as it hears in real time.
 """
 
 from __future__ import annotations
