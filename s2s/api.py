@@ -7,17 +7,24 @@ from dataclasses import replace
 
 import torch
 
+from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig, load_decoding_config
+from s2s.decoding.engine import LabelSearch
+from s2s.decoding.streaming.policies import build_policy, build_simultaneous
 from s2s.errors import UserError
 from s2s.models.bundle import Bundle, load_bundle, read_config
 from s2s.models.hybrid import HybridModel
 from s2s.models.whisper import Whisper
 from s2s.nn.quantise import set_dtype
 from s2s.pretrained.names import find_model
+from s2s.streaming.ears import HybridEar, WhisperEar
 from s2s.streaming.hybrid import ChunkStreamer
 from s2s.streaming.session import Streamer
 from s2s.streaming.settings import StreamSettings
+from s2s.streaming.whole import Ear, WholeStreamer
+from s2s.tokenizers.whisper import SPACELESS
 from s2s.transcription.hybrid import HybridTranscriber
+from s2s.transcription.request import Request
 from s2s.transcription.transcriber import Transcriber
 from s2s.transcription.whisper import WhisperTranscriber
 from s2s.translation import Translator, load_translation_model
@@ -84,23 +91,50 @@ def load_stream(
 ) -> Streamer:
     """A streamer, whose sessions are fed samples and give text while it is spoken, from a model as for `load`.
 
-    `chunk` seconds of speech are heard at once, with `left` seconds before them (default: 0.64 and 5.12). Raises
-    UserError for a model whose encoder does not hear chunks.
+    An encoder that hears chunks hears `chunk` seconds at once (default: 0.64) and sees `left` before them (5.12). Any
+    other model, and one that `settings` give a policy, hears all of a segment anew every `chunk` seconds (1). Raises
+    UserError for what the model cannot do.
     """
     settings = settings or StreamSettings()
-    bundle: Bundle = load_bundle(find_model(model), device, torch.nn.Module)
-    if not isinstance(bundle.model, HybridModel):
-        raise UserError(f"{model}: its model, {type(bundle.model).__name__}, does not hear streams")
-    config = bundle.features.config
-    frame = config.frame_shift * bundle.model.encoder.subsampling_factor
+    transcriber = load(model, None if settings.policy is None else settings.decoding, device, dtype)
+    if isinstance(transcriber, HybridTranscriber):
+        transcriber.check(Request(language, task))
+        if settings.policy is None and transcriber.bundle.model.can_stream:
+            return _chunk_streamer(transcriber, settings, chunk, left)
+    if left is not None:
+        raise UserError(f"left={left:g}: is for encoders that hear chunks, of which this model has none; leave it out")
+    return _whole_streamer(transcriber, settings, chunk, language, task)
+
+
+def _chunk_streamer(
+    transcriber: HybridTranscriber, settings: StreamSettings, chunk: float | None, left: float | None
+) -> ChunkStreamer:
+    frame = transcriber.seconds_per_frame
     chunk_size = max(1, round((0.64 if chunk is None else chunk) / frame))
     left_chunks = max(0, round((5.12 if left is None else left) / (frame * chunk_size)))
-    decoding = replace(
-        settings.decoding or load_decoding_config(["decoding=ctc_prefix"]),
-        chunk_size=chunk_size,
-        left_chunks=left_chunks,
-    )
-    return ChunkStreamer(bundle, decoding, settings.endpoint)
+    decoding = settings.decoding or load_decoding_config(["decoding=ctc_prefix"])
+    chunked = replace(decoding, chunk_size=chunk_size, left_chunks=left_chunks)
+    return ChunkStreamer(transcriber.bundle, chunked, settings.endpoint)
+
+
+def _whole_streamer(
+    transcriber: Transcriber, settings: StreamSettings, chunk: float | None, language: str | None, task: str
+) -> WholeStreamer:
+    ear: Ear
+    spaces = True
+    if isinstance(transcriber, WhisperTranscriber):
+        own = WhisperEar(transcriber, language, task)
+        ear, name, spaces = own, "simul_whisper", task == "translate" or own.request.language not in SPACELESS
+    else:
+        assert isinstance(transcriber, HybridTranscriber)
+        ear, name = HybridEar(transcriber.bundle), "local_agreement"
+    policy = build_policy(settings.policy or name, settings.policy_options)
+    bundle = transcriber.bundle
+    search = build_search(transcriber.decoding, [bundle.model], bundle.tokenizer)
+    if not isinstance(search, LabelSearch):
+        raise UserError("decoding: a policy needs one search that goes on from a text, such as beam, greedy or joint")
+    simultaneous = build_simultaneous(search, policy, bundle.model, bundle.tokenizer, spaces=spaces)
+    return WholeStreamer(ear, simultaneous, 1.0 if chunk is None else chunk, settings.endpoint)
 
 
 def default_decoding(bundle: str | os.PathLike[str]) -> str:

@@ -64,8 +64,8 @@ def stream(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="When to commit to words, of a model that hears everything anew: align_att (the default), edatt, "
-            "local_agreement, hold_n or wait_k.",
+            help="When to commit to words, of a model that hears everything anew: simul_whisper (the default for "
+            "Whisper), local_agreement (for others), align_att, edatt, hold_n or wait_k.",
         ),
     ] = None,
     overrides: Annotated[

@@ -175,9 +175,10 @@ class CTCPrefixBeamSearch:
         sums = torch.cat((beam.prefixes.total.unsqueeze(0), beam.fusion.sums))
         scores = beam.prefixes.total + beam.fusion.weigh(beam.fusion.sums.unsqueeze(-1)).squeeze(-1)
         best = self._best(beam, scores, sums, 1)
-        all_rows = torch.arange(self.beam_size, device=scores.device).expand_as(scores)
-        tokens, alive = _trace_back(all_rows, beam.steps), (scores > NEVER).tolist()
-        shared = [num_shared(compress(own, there)) for own, there in zip(tokens, alive, strict=True)]
+        shared = [
+            num_shared(_trace_back(steps, list(compress(range(self.beam_size), alive))))
+            for steps, alive in zip(beam.steps, (scores > NEVER).tolist(), strict=True)
+        ]
         return [(hypotheses[0], size) for hypotheses, size in zip(best, shared, strict=True)]
 
     def _emissions(self, memory: Memory) -> _Emissions:
@@ -199,7 +200,9 @@ class CTCPrefixBeamSearch:
             scores=F.pad(best.values, (1, 0)).transpose(0, 1).contiguous(),
         )
 
-    def _advance(self, beam: PrefixBeam, frame: tuple[Tensor, Tensor, Tensor, Tensor], valid: Tensor | None) -> Tensor:
+    def _advance(
+        self, beam: PrefixBeam, frame: tuple[Tensor, Tensor, Tensor, Tensor], valid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """One frame: blank (B,1), labels (B,V), tokens and scores (B,1+C), of the utterances of `valid` (B,1) or all.
 
         The beam becomes the best of its prefixes and their extensions. Returns the parent of each (B,K) and the token
@@ -257,7 +260,7 @@ class CTCPrefixBeamSearch:
         """The best of the prefixes with these scores (B,K), made of sums (1+S,B,K)."""
         scores, rows = scores.topk(nbest, dim=-1)
         parts = sums.gather(2, rows.expand(len(sums), -1, -1)).permute(1, 2, 0).tolist()
-        tokens = _trace_back(rows, beam.steps)
+        tokens = [_trace_back(steps, own) for steps, own in zip(beam.steps, rows.tolist(), strict=True)]
         frames = None if beam.alignments is None else beam.alignments.frames(rows)
         names = ["ctc", *self.scorers]
         found = [
@@ -296,17 +299,15 @@ def _merged(extends: Tensor, repeats: Tensor) -> Tensor:
     return (row_end + column - width).clamp_(min=0)
 
 
-def _trace_back(rows: Tensor, steps: Sequence[Tensor]) -> list[list[list[int]]]:
-    """Tokens of the prefixes `rows` (B,n), from the steps (F,2,K) of each utterance."""
-    size = max(map(len, steps))
-    parents = torch.arange(steps[0].size(2), device=rows.device).repeat(size, len(steps), 1)  # (F,B,K)
-    tokens = torch.full_like(parents, NO_TOKEN)
-    for b, own in enumerate(steps):
-        parents[: len(own), b], tokens[: len(own), b] = own.unbind(1)
-    traced = rows.new_empty((size, *rows.shape))
-    for t in reversed(range(size)):
-        traced[t] = tokens[t].gather(1, rows)
-        rows = parents[t].gather(1, rows)
-    return [
-        [[token for token in path if token != NO_TOKEN] for path in paths] for paths in traced.permute(1, 2, 0).tolist()
-    ]
+def _trace_back(steps: Tensor, rows: Sequence[int]) -> list[list[int]]:
+    """Tokens of the prefixes `rows` of an utterance, from its steps (F,2,K)."""
+    frames = steps.tolist()[::-1]
+    texts = []
+    for row in rows:
+        text = []
+        for parents, tokens in frames:
+            if tokens[row] != NO_TOKEN:
+                text.append(tokens[row])
+            row = parents[row]
+        texts.append(text[::-1])
+    return texts

@@ -237,11 +237,13 @@ class LabelSearch:
             return
         tokens = grid.last.new_tensor([[self.bos_id, *each, *[0] * (longest - len(each))] for each in prefixes])
         lengths = grid.lengths.new_tensor([len(prefix) for prefix in prefixes])
-        parts, total = [], torch.zeros_like(grid.parts[:, 0, 0])
-        for name, scorer in (*self.scorers.items(), *self.candidate_scorers.items()):
-            parts.append(read_prefix(scorer, tokens, lengths, states[name], self.policy.beam_size).to(total.dtype))
-            total = total + _weigh(parts[-1], self.weights[name])
-        grid.begin(tokens[:, 1:], lengths, total, torch.stack(parts, dim=1))
+        scorers: dict[str, Scorer | CandidateScorer] = {**self.scorers, **self.candidate_scorers}
+        parts = [
+            read_prefix(scorer, tokens, lengths, states[name], self.policy.beam_size).to(grid.parts.dtype)
+            for name, scorer in scorers.items()
+        ]  # each (B,)
+        weighted = [_weigh(part, self.weights[name]) for name, part in zip(scorers, parts, strict=True)]
+        grid.begin(tokens[:, 1:], lengths, torch.stack(weighted).sum(dim=0), torch.stack(parts, dim=1))
 
     def _step(self, grid: Grid, states: dict[str, Any]) -> Tensor:
         """One more token; the rows (B,K) that the new hypotheses continue."""

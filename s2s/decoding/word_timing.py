@@ -29,6 +29,7 @@ from s2s.tokenizers.whisper import SPACELESS, WhisperTokenizer
 FRAMES_PER_SECOND = 50
 _LEAST = 0.2  # of a token's greatest weight: less is no attention to sound
 _GAP = _HOLD = 10  # frames: attention may lack that long within a token; how long a word goes on after it
+_TINY = torch.finfo(torch.float32).tiny
 _TOKENS_AT_ONCE = 512  # positions of all windows together: bounded memory, 100 MB for their probabilities
 _AMBIGUOUS, _OPENING, _SAID = frozenset("\"'-–—"), frozenset("¿¡"), frozenset("%‰&@#*/\\§")  # of punctuation
 _EVERY_TOKEN = "ja"  # a language in which the tokenizer takes every token for a word
@@ -124,26 +125,26 @@ def token_times(
 
     # Each token is predicted by the one before it, the end by the last.
     rows = slice(start - 1, size - 1)
-    weights, standardised = of_real_frames(weights, lengths, num_frames)
-    filtered = median_filter(standardised[:, :, rows], num_frames)
+    weights = over_frames(weights.float(), num_frames)
+    filtered = median_filter(standardised(weights, lengths)[:, :, rows], num_frames)
     starts = warp(-filtered.mean(dim=1), lengths - start, num_frames)
     return TokenTimes(starts, weights[:, :, rows][:, :, :-1].mean(dim=1), probabilities)
 
 
-def of_real_frames(weights: Tensor, lengths: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (B,A,L,T) of A heads for L tokens, lengths (B,) -> those of the real frames (B,) alone, twice.
+def over_frames(weights: Tensor, num_frames: Tensor) -> Tensor:
+    """Weights (B,...,T) of the first frames (B,) of each utterance alone, so that these sum to 1."""
+    heard = valid_mask(num_frames, weights.size(-1)).view(len(weights), *[1] * (weights.dim() - 2), -1)
+    weights = weights.masked_fill(~heard, 0.0)
+    return weights / weights.sum(dim=-1, keepdim=True).clamp(min=_TINY)
 
-    They sum to 1; and as what each token has more than the mean token, in standard deviations over the tokens.
-    """
-    tiny = torch.finfo(torch.float32).tiny
-    heard = valid_mask(num_frames, weights.size(-1))[:, None, None, :]
-    weights = weights.float().masked_fill(~heard, 0.0)
-    weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=tiny)
+
+def standardised(weights: Tensor, lengths: Tensor) -> Tensor:
+    """Weights (B,A,L,T) of L tokens, lengths (B,): at each frame less their mean, and over their deviation."""
     real = valid_mask(lengths, weights.size(2))[:, None, :, None]
     count = real.sum(dim=2, keepdim=True)
     centred = (weights - (weights * real).sum(dim=2, keepdim=True) / count) * real
     deviation = (centred.square().sum(dim=2, keepdim=True) / count).sqrt()
-    return weights, centred / deviation.clamp(min=tiny)
+    return centred / deviation.clamp(min=_TINY)
 
 
 @dataclass

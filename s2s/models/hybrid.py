@@ -114,6 +114,15 @@ class HybridModel(nn.Module):
         return self.ctc if isinstance(self.ctc, IntermediateCTC) else None
 
     @property
+    def can_stream(self) -> bool:
+        """Whether it can be fed chunk by chunk (`StreamingEncoder.check_streaming`)."""
+        try:
+            self.streaming_encoder.check_streaming()
+        except UserError:
+            return False
+        return True
+
+    @property
     def streaming_encoder(self) -> StreamingEncoder:
         """The encoder; UserError where the model has to know whole utterances."""
         if isinstance(self.normalise, UtteranceNormalise):

@@ -52,7 +52,7 @@ class DepthwiseConvolution(nn.Conv1d):
         return found.transpose(1, 2)
 
     def onward(self, x: Tensor, valid: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, of the next chunk x (B,T,C) after the `past` (B,before,C), zeros at first -> and the next past"""
+        """As `forward`, of the next chunk x (B,T,C) after its `past` (B,before,C), zeros first; and the next past."""
         seen = torch.cat((past, x.masked_fill(~valid.unsqueeze(-1), 0.0)), dim=1)
         found = self._filtered(F.pad(seen, (0, 0, 0, self.after)).transpose(1, 2)).transpose(1, 2)
         return found, seen[:, seen.size(1) - self.before :]

@@ -47,7 +47,9 @@ class Ear(Protocol):
     sampling_rate: int
     seconds_per_frame: float
     max_seconds: float  # that it can hear at once
-    tokenizer: Tokenizer
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
 
     def hear(self, streams: Sequence[WholeStream]) -> Memory:
         """The memory of the samples of each stream, with its prompt where the model wants one."""

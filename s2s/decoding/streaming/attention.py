@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from s2s.decoding.time_warping import median_filter
+from s2s.decoding.word_timing import over_frames, standardised
 from s2s.errors import UserError
 from s2s.models.memory import AttentionDecoder, Memory
-from s2s.nn.lengths import valid_mask
+from s2s.models.whisper import Whisper
 
 
 class Attend(Protocol):
     """Anything that says where a decoder looked."""
 
     def __call__(self, memory: Memory, tokens: Tensor, lengths: Tensor, heard: Tensor) -> Tensor:
-        """Tokens (B,U) from bos or the prompt on, lengths (B,) -> the weights (B,U,T) when the next one is predicted.
+        """Tokens (B,U) from bos or the prompt on, lengths (B,) -> how much each frame is looked at (B,U,T) for the next.
 
         Only the first `heard` (B,) frames of each utterance count; what a memory holds beyond (silence that was added,
-        the end of a sentence) has none.
+        the end of a sentence) does not.
         """
         ...
 
@@ -40,8 +41,24 @@ class HeadMean:
             weights = self.decoder.attention(memory, tokens)
         else:
             weights = self.decoder.read(memory, tokens, self.heads)[1].mean(dim=1)  # type: ignore[attr-defined]
-        weights = weights.masked_fill(~valid_mask(heard, weights.size(-1)).unsqueeze(1), 0.0)
-        return weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+        return over_frames(weights, heard)
+
+
+class AlignmentHeads:
+    """Where Whisper heard each token, as `s2s.decoding.word_timing` finds it before it warps time; no weights that sum.
+
+    The weights of the heads that follow the audio are standardised over the tokens, which leaves out the frames that
+    all of them look at, and filtered by a running median, as in openai/whisper's `timing.py` and in Simul-Whisper
+    (Wang et al. 2024, arXiv:2406.10052).
+    """
+
+    def __init__(self, model: Whisper) -> None:
+        self.model = model
+
+    def __call__(self, memory: Memory, tokens: Tensor, lengths: Tensor, heard: Tensor) -> Tensor:
+        weights = self.model.decoder.read(memory, tokens, self.model.alignment_heads)[1]
+        weights = standardised(over_frames(weights.float(), heard), lengths)
+        return median_filter(weights, heard).mean(dim=1)
 
 
 def checked_heads(decoder: AttentionDecoder, heads: Sequence[Sequence[int]]) -> list[tuple[int, int]]:

@@ -11,9 +11,8 @@ from s2s.models.memory import Memory
 
 def nothing_heard(size: int, like: Memory) -> list[Memory]:
     """The memory of each of B=`size` utterances before its first frame."""
-    layers = {number: nothing_heard(1, layer)[0] for number, layer in like.layers.items()}
     states = like.states.new_zeros(1, 0, like.states.size(-1))
-    return [Memory(states, like.lengths.new_zeros(1, dtype=torch.long), layers=layers)] * size
+    return [Memory(states, like.lengths.new_zeros(1, dtype=torch.long))] * size
 
 
 def heard_more(memories: Sequence[Memory], more: Memory) -> list[Memory]:
@@ -43,5 +42,7 @@ def _joined(memory: Memory, more: Memory) -> Memory:
         torch.cat((memory.states, more.states), dim=1),
         memory.lengths + more.lengths,
         counts=counts,
-        layers={i: _joined(memory.layers[i], layer) for i, layer in more.layers.items()},
+        layers={
+            i: _joined(memory.layers.get(i) or nothing_heard(1, layer)[0], layer) for i, layer in more.layers.items()
+        },
     )

@@ -14,7 +14,7 @@ UNITS = ("words", "tokens")
 class WaitK:
     """Commits to the i-th unit of the target when min(k + i - 1, all) pieces of the source are known.
 
-    Ma et al. 2019, "STACL", arXiv:1810.08398; by a model that learned from whole sentences it is their test-time wait-k.
+    Ma et al. 2019, "STACL", arXiv:1810.08398; of a model that learned from whole sentences, their test-time wait-k.
     A piece is a word of a text, or `piece_frames` frames of speech (fixed pre-decision: Ma, Pino and Koehn 2020,
     arXiv:2011.02048). A `unit` is a word, or a token as in the paper. Raises UserError for values out of range, and for
     speech without `piece_frames`.

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pieces import cut, fed, in_pieces, same, sessions
 from torch import Tensor
 from toy import BLANK, BOS, EOS, toy_memory, toy_model
-from toy_stream import cut, fed, in_pieces, same, sessions
 
 from s2s.decoding.alignment import token_spans
 from s2s.decoding.beam import Beam
@@ -187,7 +187,7 @@ class PlainBlocks:
     repetition=st.booleans(),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @torch.no_grad()
 def test_after_every_block_it_is_where_the_plain_search_is(
     length: int, block_size: int, back: int, repetition: bool, seed: int

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pieces import fed, same, sessions
 from toy import toy_memory, toy_model
-from toy_stream import fed, same, sessions
 
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig, load_decoding_config
+from s2s.decoding.ctc_beam import CTCPrefixBeamSearch
+from s2s.decoding.kenlm import KenLMScorer
 from s2s.decoding.streaming.block_joint import BlockJointSearch
 from s2s.decoding.streaming.build import build_streaming_search
 from s2s.decoding.streaming.ctc_greedy import StreamingCTCGreedySearch
@@ -92,22 +92,13 @@ def test_what_knows_nothing_of_the_audio_is_carried_along(
     assert {"ngram", "phrases", "length"} < {name for h in expected[0] for name in h.scores}
 
 
-def test_kenlm_is_carried_along(tmp_path: Path) -> None:
+def test_kenlm_is_carried_along(fusion: dict[str, object]) -> None:
     pytest.importorskip("kenlm", reason="the kenlm package is not installed")
-    import base64
-
-    data = (
-        "c-qU&O)OBz$yLZGDJihh*U!#KO-##7%}LQq&d=3P&QD2INXswEO)OC;OD!tS%+FIW<zhg9274f}pAks>2Lg}?BUFYNOdhaD7Gp(`Lx?jV$rscq"
-        "?zL<y1<MI$XJ5V~F3!%(fE#e-eE(Qm{2-eN$Tru~npFFz`xOg@Du)9g$1*S+I|Ons)ZIWn1CVam2b8x*R?YE=DWhehvGA;!Gwp!#dmD@1eyFXk"
-        "X+3-9%-*wSeD-O!nP1p*s96EX-v>1Z1*m;#=lf$jF%PJAFS58zX<oJ+gH16I>jQ~Ih9m|6Qc_W9"
-    )
-    (tmp_path / "lm.bin").write_bytes(zlib.decompress(base64.b85decode(data)))
-    config = DecodingConfig(search="ctc_prefix", beam_size=3, ngram=str(tmp_path / "lm.bin"))
     model, memory = toy_model(8), toy_memory([12, 7])
-    search = build_streaming_search(config, model, TOKENIZER)
-    for found, expected in zip(
-        sessions(search, memory, 0), build_search(config, [model], TOKENIZER)(memory), strict=True
-    ):
+    scorers = {"kenlm": (KenLMScorer(str(fusion["ngram"]), TOKENIZER), 0.5)}
+    offline = CTCPrefixBeamSearch(model.ctc, model.bos_id, model.eos_id, 3, scorers=scorers)
+    streamed = sessions(StreamingCTCPrefixSearch(offline), memory, 0)
+    for found, expected in zip(streamed, offline(memory), strict=True):
         same(found, expected, frames=False)
 
 

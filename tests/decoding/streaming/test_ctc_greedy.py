@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pieces import cut, fed, same, sessions
 from plain_ctc import random_memory
-from toy_stream import cut, fed, same, sessions
 
 from s2s.decoding.alignment import token_spans
 from s2s.decoding.ctc import CTCGreedySearch, ctc_greedy

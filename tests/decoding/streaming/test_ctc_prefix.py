@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pieces import cut, fed, in_pieces, same, sessions
 from plain_ctc import (
     enumerate_labels,
     plain_beam,
@@ -15,7 +16,6 @@ from plain_ctc import (
     without_eos,
 )
 from toy import BOS, EOS, UNK
-from toy_stream import cut, fed, in_pieces, same, sessions
 
 from s2s.decoding.alignment import token_spans
 from s2s.decoding.ctc_beam import CTCPrefixBeamSearch
@@ -152,3 +152,24 @@ def test_a_model_that_gives_no_number_is_named_with_its_utterance() -> None:
     search = StreamingCTCPrefixSearch(CTCPrefixBeamSearch(ctc, BOS, EOS, 3))
     with pytest.raises(UtteranceError, match=r"utterance 2 of the batch: the model's output is not a number"):
         search.step(memory, search.start(2, memory))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_utterance_that_hears_nothing_stays_as_it_was_whoever_hears_something(fused: bool) -> None:
+    memory, search = searches(0, [9, 6], fused)
+    if not fused:  # all labels are equally probable, and so are prefixes
+        search.ctc.out.weight.data.zero_()
+        search.ctc.out.bias.data.zero_()
+    streaming = StreamingCTCPrefixSearch(search)
+    state = streaming.step(cut(memory, [0, 0], [2, 6]), streaming.start(2, memory))
+    before = streaming.rows(state, [1])
+    state = streaming.step(cut(memory, [2, 6], [9, 6]), state)
+    after = streaming.rows(state, [1])
+    for name, value in vars(before.prefixes).items():
+        assert torch.equal(value, getattr(after.prefixes, name)), name
+    assert torch.equal(before.fusion.sums, after.fusion.sums)
+    assert torch.equal(before.steps[0], after.steps[0])
+    assert before.alignments is not None
+    assert after.alignments is not None
+    assert torch.equal(before.alignments.label_ends, after.alignments.label_ends)
+    assert streaming.finish(before) == streaming.finish(after)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pieces import cut, fed, same, sessions
 from toy import BOS, EOS, toy_memory, toy_model
-from toy_stream import cut, fed, same, sessions
 
 from s2s.decoding.ctc_beam import CTCPrefixBeamSearch
 from s2s.decoding.hypothesis import UtteranceError
