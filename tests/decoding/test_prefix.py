@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from toy import BLANK, BOS, EOS, toy_memory, toy_model
 from toy_whisper import BEGIN, NO_TIMES, PREVIOUS, SOT, TIMES, toy_features, toy_whisper
 
@@ -30,7 +29,7 @@ from s2s.decoding.whisper import WhisperScorer
 from s2s.errors import UserError
 from s2s.models.language_model import TransformerLanguageModel
 from s2s.models.lstm_decoder import LSTMDecoder
-from s2s.models.memory import Decoder, Memory
+from s2s.models.memory import Decoder
 from s2s.models.prompted_decoder import PromptedDecoder
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.nn.attention.config import AttentionConfig
@@ -199,33 +198,32 @@ class TokenByToken:
         self.start, self.score, self.select, self.join = scorer.start, scorer.score, scorer.select, scorer.join
 
 
-@given(lengths=st.lists(st.integers(0, 20), min_size=1, max_size=3).filter(any), seed=st.integers(0, 99))
-@settings(max_examples=10)
+@given(
+    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=3).filter(any),
+    kind=st.sampled_from([*KINDS, "whisper"]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=15)
 @torch.no_grad()
-def test_at_once_a_scorer_reads_what_it_reads_token_by_token(lengths: list[int], seed: int) -> None:
+def test_at_once_a_scorer_reads_what_it_reads_token_by_token(lengths: list[int], kind: str, seed: int) -> None:
     torch.manual_seed(seed)
-    longest, beam_size = max(lengths), 2
-    tokens = torch.cat((torch.full((len(lengths), 1), BOS), torch.randint(4, V, (len(lengths), longest))), dim=1)
-    whisper = toy_whisper(6, max_positions=40, seed=seed)
-    heard = whisper.encode(*toy_features([5 + b for b in range(len(lengths))], seed))
-    prompts = [[SOT], [PREVIOUS, 1, SOT, NO_TIMES], [SOT, NO_TIMES]][: len(lengths)]
-    cases: list[tuple[Scorer, Memory, Tensor]] = [
-        (DecoderScorer(decoder(kind, seed)), toy_memory([3] * len(lengths)), tokens) for kind in KINDS
-    ]
-    texts = torch.cat((tokens[:, :1], tokens[:, 1:] - 3), dim=1)  # of text: 1 to 3
-    cases.append((WhisperScorer(whisper, TIMES), PromptedMemory.of(heard, prompts), texts))
-    for scorer, memory, read in cases:
-        one, other = scorer.start(memory, beam_size), scorer.start(memory, beam_size)
-        counts = torch.tensor(lengths)
-        found = read_prefix(scorer, read, counts, one, beam_size)
-        expected = read_prefix(TokenByToken(scorer), read, counts, other, beam_size)
-        finite = expected.isfinite()
-        assert torch.equal(finite, found.isfinite())
-        assert found[finite].tolist() == pytest.approx(expected[finite].tolist(), abs=1e-9)
-        last = read.gather(1, counts.unsqueeze(1)).squeeze(1).repeat_interleave(beam_size)
-        for _ in range(3):
-            torch.testing.assert_close(scorer.score(last, one), scorer.score(last, other))
-            last = torch.full_like(last, 1)
+    tokens = torch.randint(1, 4, (len(lengths), 1 + max(lengths)))
+    tokens[:, 0] = BOS
+    scorer: Scorer = DecoderScorer(decoder(kind, seed))
+    memory = toy_memory([3] * len(lengths))
+    if kind == "whisper":
+        model = toy_whisper(6, seed=seed)
+        scorer = WhisperScorer(model, TIMES)
+        heard = model.encode(*toy_features([5 + b for b in range(len(lengths))], seed))
+        memory = PromptedMemory.of(heard, [[SOT], [PREVIOUS, 1, SOT, NO_TIMES], [SOT, NO_TIMES]][: len(lengths)])
+    one, other, counts = scorer.start(memory, 2), scorer.start(memory, 2), torch.tensor(lengths)
+    found = read_prefix(scorer, tokens, counts, one, 2)
+    expected = read_prefix(TokenByToken(scorer), tokens, counts, other, 2)
+    torch.testing.assert_close(found, expected)
+    last = tokens.gather(1, counts.unsqueeze(1)).squeeze(1).repeat_interleave(2)
+    for _ in range(3):
+        torch.testing.assert_close(scorer.score(last, one), scorer.score(last, other))
+        last = torch.full_like(last, 1)
 
 
 def test_at_its_limit_a_prefix_can_only_end() -> None:
