@@ -35,18 +35,21 @@ from s2s.scoring.streaming_events import StreamReport, read_stream_events, score
 from s2s.scoring.transcripts import read_transcripts
 from s2s.scoring.word_errors import score_words
 from s2s.streaming.committed import CommittedWords
+from s2s.streaming.event import StreamEvent
 from s2s.streaming.listen import Listener, Told
-from s2s.streaming.session import Streamer
+from s2s.streaming.session import Streamer, StreamSession
 from s2s.streaming.settings import StreamSettings
 
 HERE = Path(__file__).parent
 PIECE = 0.1
+LONGEST = 20.0  # seconds of a prompt: longer ones are several sentences
 POLICIES = (
-    ("align_att", {"frames": (4, 12, 25, 50)}),
-    ("edatt", {"alpha": (0.05, 0.1, 0.3, 0.6)}),
+    ("simul_whisper", {"frames": (4, 25, 75)}),
+    ("align_att", {"frames": (4, 25, 75)}),
+    ("edatt", {"alpha": (0.1, 0.4)}),
     ("local_agreement", {"n": (2, 3)}),
-    ("hold_n", {"n": (2, 5, 10)}),
-    ("wait_k", {"k": (1, 3, 5, 7)}),
+    ("hold_n", {"n": (3, 8)}),
+    ("wait_k", {"k": (2, 5)}),
 )
 
 
@@ -154,12 +157,17 @@ def policies(options: argparse.Namespace) -> list[dict[str, Any]]:
                 streamer = load_stream(
                     options.model, settings, options.step, language=options.language, task="translate"
                 )
-                instances, begun, seconds = [], time.perf_counter(), 0.0
-                for number, (path, reference) in enumerate(prompts):
-                    samples, _ = read_audio(folder / path, streamer.sampling_rate)
-                    instances.append(instance(number, str(path), reference, *heard(streamer, samples)))
-                    seconds += len(samples) / streamer.sampling_rate
+                recordings = [read_audio(folder / path, streamer.sampling_rate)[0] for path, _ in prompts]
+                begun = time.perf_counter()
+                found = side_by_side(streamer, recordings)
                 spent = time.perf_counter() - begun
+                seconds = sum(map(len, recordings)) / streamer.sampling_rate
+                instances = [
+                    instance(number, path, reference, events, len(samples) / streamer.sampling_rate)
+                    for number, ((path, reference), events, samples) in enumerate(
+                        zip(prompts, found, recordings, strict=True)
+                    )
+                ]
                 report = latency_json(score_latency(read_instances([JsonLine("instances", i) for i in instances])))
                 bleu = sacrebleu.corpus_bleu(
                     [i["prediction"] for i in instances], [[i["reference"] for i in instances]]
@@ -171,7 +179,6 @@ def policies(options: argparse.Namespace) -> list[dict[str, Any]]:
                         "utterances": len(prompts),
                         "bleu": bleu.score,
                         "LAAL": report["LAAL"],
-                        "LAAL_CA": report["LAAL_CA"],
                         "real_time_factor": spent / seconds,
                     }
                 )
@@ -193,27 +200,42 @@ def longest(folder: Path, language: str, limit: int) -> list[tuple[str, str]]:
     own = [
         row for row in rows if row["lang"] == language and row["text"].strip() and english.get(row["id"], "").strip()
     ]
+    own = [row for row in own if float(row["duration"]) < LONGEST]
     own.sort(key=lambda row: -float(row["duration"]))
     return [(row["path"], english[row["id"]]) for row in own[:limit]]
 
 
-def instance(number: int, source: str, reference: str, told: Sequence[Told], listener: Listener) -> dict[str, Any]:
-    """A sentence as SimulEval logs it: when each word was committed to, in milliseconds."""
-    committed, words, delays, elapsed = CommittedWords(), [], [], []
-    for each in told:
-        new = committed.new(each.event)
+def side_by_side(streamer: Streamer, recordings: Sequence[Tensor]) -> list[list[StreamEvent]]:
+    """The events of recordings that are all heard at once, a piece of each at a time."""
+    opened, size = [streamer.session() for _ in recordings], round(PIECE * streamer.sampling_rate)
+    events: dict[StreamSession, list[StreamEvent]] = {session: [] for session in opened}
+    for start in range(0, max(map(len, recordings)) + size, size):
+        for session, samples in zip(opened, recordings, strict=True):
+            if start < len(samples):
+                session.push(samples[start : start + size])
+            else:
+                session.close()
+        while done := streamer.process(opened):
+            for session, new in done.items():
+                events[session] += new
+    return list(events.values())
+
+
+def instance(number: int, source: str, reference: str, events: Sequence[StreamEvent], seconds: float) -> dict[str, Any]:
+    """A sentence as SimulEval logs it: when each word was committed to, in milliseconds of speech."""
+    committed, words, delays = CommittedWords(), [], []
+    for event in events:
+        new = committed.new(event)
         words += new
-        delays += [1000 * each.event.heard] * len(new)
-        elapsed += [1000 * each.wall] * len(new)
+        delays += [1000 * event.heard] * len(new)
     return {
         "index": number,
         "prediction": " ".join(words),
         "delays": delays,
-        "elapsed": elapsed,
         "prediction_length": len(words),
         "reference": reference,
         "source": [source],
-        "source_length": 1000 * listener.heard,
+        "source_length": 1000 * seconds,
     }
 
 
@@ -240,18 +262,8 @@ def sessions(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def together(streamer: Streamer, streams: Sequence[Tensor]) -> float:
     """Seconds of work for sessions that are fed 0.1 s at a time, all at once."""
-    opened = [streamer.session() for _ in streams]
-    pieces = [stream.split(round(PIECE * streamer.sampling_rate)) for stream in streams]
     begun = time.perf_counter()
-    for turn in range(len(pieces[0])):
-        for session, own in zip(opened, pieces, strict=True):
-            session.push(own[turn])
-        while streamer.process(opened):
-            pass
-    for session in opened:
-        session.close()
-    while streamer.process(opened):
-        pass
+    side_by_side(streamer, streams)
     return time.perf_counter() - begun
 
 

@@ -1,7 +1,7 @@
 """What the streams of a test set came to: the final texts of an event log, or a table of all that was decoded.
 
-    finals.py EVENTS.jsonl      texts in Kaldi's `text` format, the utterance named after its file
-    finals.py --table DIR       of <seconds>/<mode>[-live]: error rates and latencies, in Markdown
+finals.py EVENTS.jsonl      texts in Kaldi's `text` format, the utterance named after its file
+finals.py --table DIR       of <seconds>/<mode>[-live]: error rates and latencies, in Markdown
 """
 
 from __future__ import annotations
@@ -25,7 +25,17 @@ def texts(log: Path) -> dict[str, str]:
 
 def table(folder: Path) -> str:
     """A line for each decoding; latencies are medians, in seconds of audio, and on the wall clock."""
-    heads = ["chunk", "decoding", "WER", "CER", "sentence errors", "first word", "final", "final, wall", "unstable words"]
+    heads = [
+        "chunk",
+        "decoding",
+        "WER",
+        "CER",
+        "sentence errors",
+        "first word",
+        "final",
+        "final, wall",
+        "unstable words",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     paths = list(folder.glob("*/*/score.json"))
     for path in sorted(paths, key=lambda p: (-_seconds(p), p.parent.name)):

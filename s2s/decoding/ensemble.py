@@ -27,7 +27,8 @@ class EnsembleMemory(Memory):
 
 def encode(models: Sequence[HybridModel], source: Tensor, lengths: Tensor, chunks: Chunked | None = None) -> Memory:
     """What the encoders of all models make of features (B,S,F), lengths (B,), with `chunks` as streams."""
-    first, *others = (model.encode(source, lengths, chunks) for model in models)
+    asked = () if chunks is None else (chunks,)  # only a hybrid model hears streams
+    first, *others = (model.encode(source, lengths, *asked) for model in models)
     return EnsembleMemory(**vars(first), others=tuple(others)) if others else first
 
 

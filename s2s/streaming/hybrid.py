@@ -28,7 +28,7 @@ from s2s.streaming.session import Streamer
 from s2s.transcription.sentences import shifted
 
 
-@dataclass
+@dataclass(eq=False)
 class _Segment:
     """Speech between two end points: what encoder and search know of it, and what was shown of it."""
 
@@ -40,7 +40,7 @@ class _Segment:
     shown: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class ChunkStream:
     """What is held of one stream: less than a window of samples, the features that wait, and the segment at hand."""
 

@@ -25,7 +25,7 @@ from s2s.tokenizers.base import Tokenizer
 LEAST = 0.1  # seconds: less is not worth hearing
 
 
-@dataclass
+@dataclass(eq=False)
 class WholeStream:
     """What is held of one stream: the samples of the segment at hand, and what was committed to of its text."""
 

@@ -49,7 +49,7 @@ def decoder(kind: str, seed: int = 0) -> Decoder[Any]:
     with torch.no_grad():
         found.out.weight *= 3  # type: ignore[union-attr,operator]
     plain = found.double().eval()
-    return PromptedDecoder(plain, [3, 5]).eval() if kind.startswith("prompted") else plain
+    return PromptedDecoder(plain, [3]).eval() if kind.startswith("prompted") else plain
 
 
 def language_model() -> TransformerLanguageModel:
@@ -198,14 +198,11 @@ class TokenByToken:
         self.start, self.score, self.select, self.join = scorer.start, scorer.score, scorer.select, scorer.join
 
 
-@given(
-    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=3).filter(any),
-    kind=st.sampled_from([*KINDS, "whisper"]),
-    seed=st.integers(0, 99),
-)
-@settings(max_examples=15)
+@pytest.mark.parametrize("kind", [*KINDS, "whisper"])
+@given(lengths=st.lists(st.integers(0, 12), min_size=1, max_size=3).filter(any), seed=st.integers(0, 99))
+@settings(max_examples=3)
 @torch.no_grad()
-def test_at_once_a_scorer_reads_what_it_reads_token_by_token(lengths: list[int], kind: str, seed: int) -> None:
+def test_at_once_a_scorer_reads_what_it_reads_token_by_token(kind: str, lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)
     tokens = torch.randint(1, 4, (len(lengths), 1 + max(lengths)))
     tokens[:, 0] = BOS

@@ -86,7 +86,7 @@ def test_what_is_committed_to_never_changes_and_no_word_is_half(policy: Policy) 
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
 def test_sessions_heard_together_say_what_each_says_alone(policy: Policy) -> None:
     which = streamer(policy, EndpointConfig(0, 0, 1.5))
-    streams = [sound(seconds, seed) for seed, seconds in enumerate((2.6, 0.9, 1.7))]
+    streams = [sound(seconds, seed) for seed, seconds in enumerate((2.6, 0.9, 1.7))] + [torch.zeros(RATE)]
     opened = [which.session() for _ in streams]
     events: list[list[StreamEvent]] = [[] for _ in streams]
     for turn in range(40):

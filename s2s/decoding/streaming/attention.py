@@ -18,7 +18,7 @@ class Attend(Protocol):
     """Anything that says where a decoder looked."""
 
     def __call__(self, memory: Memory, tokens: Tensor, lengths: Tensor, heard: Tensor) -> Tensor:
-        """Tokens (B,U) from bos or the prompt on, lengths (B,) -> how much each frame is looked at (B,U,T) for the next.
+        """Tokens (B,U) from bos or the prompt on, lengths (B,) -> how much each frame counts (B,U,T) for the next one.
 
         Only the first `heard` (B,) frames of each utterance count; what a memory holds beyond (silence that was added,
         the end of a sentence) does not.

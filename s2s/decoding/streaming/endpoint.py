@@ -40,15 +40,13 @@ def end_point(
     tells of, in seconds up to now, counts too, where it is longer. Of a hypothesis whose frames are not known nothing
     but that counts.
     """
+    tokens, frames = partial.hypothesis.tokens, partial.hypothesis.frames
+    blanks = partial.heard
+    if tokens:
+        blanks = partial.heard - frames[-1][1] if frames else 0
+    silent = max(blanks * seconds_per_frame, silence or 0.0)
     heard = partial.heard * seconds_per_frame
-    frames = partial.hypothesis.frames
-    if not partial.hypothesis.tokens:
-        blank = heard
-    else:
-        blank = heard - frames[-1][1] * seconds_per_frame if frames else 0.0
-    silent = max(blank, silence or 0.0)
-    rule = "end_silence" if partial.hypothesis.tokens else "start_silence"
-    for name, seconds in ((rule, silent), ("max_length", heard)):
+    for name, seconds in (("end_silence" if tokens else "start_silence", silent), ("max_length", heard)):
         limit = getattr(config, name)
         if limit and seconds >= limit - ROUNDING:
             return name

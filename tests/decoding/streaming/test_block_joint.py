@@ -15,7 +15,7 @@ from toy import BLANK, BOS, EOS, toy_memory, toy_model
 
 from s2s.decoding.alignment import token_spans
 from s2s.decoding.beam import Beam
-from s2s.decoding.constraints import PrefixConstraint
+from s2s.decoding.constraints import PhraseConstraint, PrefixConstraint
 from s2s.decoding.ctc_prefix import CTCPrefixScorer
 from s2s.decoding.engine import LabelSearch
 from s2s.decoding.hypothesis import UtteranceError
@@ -182,6 +182,7 @@ class PlainBlocks:
 
 @given(
     length=st.integers(1, 12),
+    beam_size=st.sampled_from([1, 3]),
     block_size=st.integers(2, 5),
     back=st.integers(1, 3),
     repetition=st.booleans(),
@@ -190,11 +191,12 @@ class PlainBlocks:
 @settings(max_examples=8)
 @torch.no_grad()
 def test_after_every_block_it_is_where_the_plain_search_is(
-    length: int, block_size: int, back: int, repetition: bool, seed: int
+    length: int, beam_size: int, block_size: int, back: int, repetition: bool, seed: int
 ) -> None:
     model, memory = toy_model(7, seed), toy_memory([length], seed)
-    plain = PlainBlocks(model, 3, block_size, back, repetition)
-    search = BlockJointSearch(joint(model, 3), model.ctc, block_size, back, repetition)
+    plain = PlainBlocks(model, beam_size, block_size, back, repetition)
+    offline = joint(model, beam_size, nbest=1)
+    search = BlockJointSearch(offline, model.ctc, block_size, back, repetition)
     state, blocks = search.start(1, memory), 0
     for piece, (heard,) in in_pieces(memory, seed):
         state = search.step(piece, state)
@@ -207,13 +209,20 @@ def test_after_every_block_it_is_where_the_plain_search_is(
         assert partial.hypothesis.score == pytest.approx(plain.best[1], abs=1e-8)
         assert partial.hypothesis.tokens[: partial.num_stable] == plain.committed
     # At the end, all that begins with what is committed is searched.
-    scorers = {**joint(model).scorers, **joint(model).candidate_scorers}
-    weighted = {name: (scorer, joint(model).weights[name]) for name, scorer in scorers.items()}
+    scorers = {**offline.scorers, **offline.candidate_scorers}
+    weighted = {name: (scorer, offline.weights[name]) for name, scorer in scorers.items()}
     weighted["prefix"] = PrefixConstraint([plain.committed], 7, EOS), 1.0
-    forced = LabelSearch(weighted, Beam(3), 7, BOS, EOS, (BLANK, BOS), nbest=3, num_candidates=7)
+    forced = LabelSearch(weighted, Beam(beam_size), 7, BOS, EOS, (BLANK, BOS), num_candidates=7)
     found, expected = search.finish(state)[0], forced(memory)[0]
     assert [h.tokens for h in found] == [h.tokens for h in expected]
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-8)
+
+
+@pytest.mark.parametrize("repetition", [False, True])
+@pytest.mark.parametrize("seed", [13, 14])
+def test_a_block_in_which_the_search_stops_early_takes_nothing_back(seed: int, repetition: bool) -> None:
+    model, memory = toy_model(8, seed), toy_memory([14], seed)
+    fed(BlockJointSearch(joint(model, 1, nbest=1), model.ctc, 2, repetition=repetition), memory, seed, 1)
 
 
 def confident(labels: list[int], vocab_size: int = 8) -> tuple[HybridModel, Memory]:
@@ -252,6 +261,14 @@ def test_a_repetition_waits_for_a_block_and_is_then_believed() -> None:
     search = BlockJointSearch(joint(model, beam_size=1, nbest=1), model.ctc, 4, repetition=True)
     stable = committed_after(search, memory)
     assert [stable[t] for t in (3, 7, 11)] == [[], [4, 4, 5], [4, 4, 5, 6]]
+
+
+def test_where_no_hypothesis_can_go_on_nor_end_the_block_is_over() -> None:
+    model, memory = confident([4, 0, 4, 0, 4, 0])
+    search = joint(model, 2, nbest=1).constrained("choices", PhraseConstraint([[4, 4, 4]], 8, EOS))
+    blocks = BlockJointSearch(search, model.ctc, 2, back=1)  # of two frames, in which CTC cannot say 4 twice
+    assert committed_after(blocks, memory)[1::2] == [[4], [4, 4], [4, 4, 4]]
+    assert blocks.finish(blocks.step(memory, blocks.start(1, memory)))[0][0].tokens == [4, 4, 4]
 
 
 def test_a_beam_that_holds_everything_finds_the_same_in_blocks_of_any_size() -> None:

@@ -13,7 +13,7 @@ from s2s.decoding.streaming.endpoint import EndpointConfig, end_point
 from s2s.decoding.streaming.partial import Partial
 from s2s.errors import UserError
 
-LIMITS = st.sampled_from([None, 0, 0.2, 0.4, 0.52, 1.2])
+LIMITS = st.sampled_from([None, 0, 0.2, 0.42, 0.66, 0.9])
 BLANK = 0
 
 
@@ -50,7 +50,7 @@ def plain_rule(labels: list[int], config: EndpointConfig, hundredths: int) -> st
 @given(
     labels=st.lists(st.sampled_from([BLANK, BLANK, BLANK, 1, 2]), max_size=40),
     limits=st.tuples(LIMITS, LIMITS, LIMITS),
-    hundredths=st.sampled_from([2, 4, 8]),
+    hundredths=st.sampled_from([2, 3, 6]),
 )
 @settings(max_examples=60)
 def test_the_rules_are_those_of_counters_over_frames(
@@ -70,12 +70,19 @@ def test_the_rules_are_those_of_counters_over_frames(
         ([1] + [BLANK] * 24, None),
         ([1] + [BLANK] * 25, "end_silence"),
         ([BLANK] * 100 + [1] + [BLANK] * 25, "end_silence"),
+        ([1] + [BLANK] * 499, "end_silence"),
         ([1] * 499, None),
         ([1] * 500, "max_length"),
     ],
 )
 def test_the_defaults_are_five_seconds_one_second_and_twenty(labels: list[int], rule: str | None) -> None:
     assert end_point(EndpointConfig(), partial_of(labels), 0.04) == rule
+
+
+def test_a_limit_is_reached_whatever_the_rounding() -> None:
+    assert 11 * 0.06 < 0.66
+    assert end_point(EndpointConfig(start_silence=0.66), partial_of([BLANK] * 11), 0.06) == "start_silence"
+    assert end_point(EndpointConfig(start_silence=0.66), partial_of([BLANK] * 10), 0.06) is None
 
 
 def test_silence_that_a_detector_tells_of_counts_where_it_is_longer() -> None:

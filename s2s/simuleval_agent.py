@@ -1,4 +1,4 @@
-"""Our streams as an agent of SimulEval (Ma et al. 2020, arXiv:2007.16193): simuleval --agent s2s/streaming/simuleval.py
+"""Our streams as an agent of SimulEval (Ma et al. 2020, arXiv:2007.16193): simuleval --agent s2s/simuleval_agent.py
 
 Sources are speech, in segments of `--source-segment-size` milliseconds; a word is written when it is committed to.
 """

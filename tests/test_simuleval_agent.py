@@ -60,8 +60,8 @@ def agent_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             module = ModuleType(name)
             vars(module).update(content)
             monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "s2s.streaming.simuleval", raising=False)
-    import s2s.streaming.simuleval as module
+    monkeypatch.delitem(sys.modules, "s2s.simuleval_agent", raising=False)
+    import s2s.simuleval_agent as module
 
     return module
 
