@@ -75,7 +75,7 @@ class WholeStreamer(Streamer[WholeStream]):
         self.sampling_rate = ear.sampling_rate
         self.step_samples = round(chunk * ear.sampling_rate)
         self.silence_kept = self.endpoint.start_silence or self.max_length
-        self.begins = word_starts(ear.tokenizer).tolist()
+        self.begins = search.starts or word_starts(ear.tokenizer).tolist()
 
     def start(self) -> WholeStream:
         return WholeStream(self.search.start())

@@ -64,6 +64,7 @@ def test_what_is_shared_may_come_in_parts() -> None:
     ]
     assert past(cache, 0, 1) == [1, 2, 3]
     assert past(cache, 1, 0) == [1, 3, 4]
+    assert cache.used_slot_positions.tolist() == [[0, 1, 2, 3], [0, 1, 1, 2]]
 
 
 def test_the_padding_of_what_is_shared_is_cleared_away() -> None:
