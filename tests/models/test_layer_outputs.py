@@ -63,7 +63,7 @@ def layer_by_layer(name: str, model: Any, source: Tensor) -> list[Tensor]:
         if name == "transformer":
             x, _ = layer(x, Whole(torch.ones(x.shape[:2], dtype=torch.bool), None).attend)
         else:
-            x = layer(x, lengths) if name == "lstm" else layer(x, valid, key_bias(valid, x))
+            x = layer(x, lengths) if name == "lstm" else layer(x, Whole(valid, key_bias(valid, x)))
         given.append(x)
     return given
 
