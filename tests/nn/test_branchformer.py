@@ -113,7 +113,9 @@ def test_gating_begins_as_a_plain_mlp() -> None:
     layer = ConvolutionalGating(8, 10, 3, 0.1).double().eval()
     x = torch.randn(1, 5, 8).double()
     kept = nn.functional.gelu(layer.expand(x))[..., :5]
-    torch.testing.assert_close(layer(x, Whole(torch.ones(1, 5).bool(), None)), layer.contract(kept), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        layer(x, Whole(torch.ones(1, 5).bool(), None)), layer.contract(kept), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("size", [0, 7, -2])
