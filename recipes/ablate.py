@@ -9,6 +9,9 @@ of the same models, in the first decoding mode, and its overrides:
 Runs are stages 2 to 5 of the recipe in the current folder, each in EXP/NAME/SEED; what is finished is skipped, so the
 same command goes on after a stop. Trainings may be on a GPU; decodings are on the CPU, where speed and memory compare.
 Written at the end, of all that is finished: OUT/results.json, OUT/table.md and OUT/plot.png.
+
+Speed and memory mean something only where nothing else runs. So that error rates need not wait for a quiet machine,
+--costs measures them apart: a training of one epoch and all decodings of the first seed's model, in EXP/NAME/costs.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from s2s.files import replacing
 
 TABLE = Path(__file__).with_name("ablations.txt")
 RECORD = "ablation.json"  # in the folder of a run: what each step was told, and what it took
+COSTS = "costs"
 MIB = 2**20 if sys.platform == "darwin" else 2**10  # of the units in which the system counts memory
 
 
@@ -136,22 +140,50 @@ def run(kind: Kind, seed: int, options: argparse.Namespace) -> None:
     """One kind and seed: train and average, then decode and score in every way asked for."""
     folder = options.exp / kind.name / str(seed)
     recipe = shlex.split(options.recipe)
-    decoding = [override for override in options.overrides if override.startswith("decoding.")]
-    training = [*kind.overrides, *(override for override in options.overrides if override not in decoding)]
+    training = [*kind.overrides, *(override for override in options.overrides if not is_of_decoding(override))]
     where = ["--exp", str(folder), "--ngpu", str(options.ngpu)]
     told: dict[str, Any] = {"recipe": options.recipe, "overrides": training}
     command = [*recipe, "--stage", "2", "--stop-stage", "3", *where, *training, f"training.seed={seed}"]
     step(folder, "train", told, command)
+    decode(kind, folder, folder / "averaged", options)
 
+
+def measure_costs(kind: Kind, options: argparse.Namespace) -> None:
+    """What training and decoding of a kind take, by its first seed that is trained; nothing where none is."""
+    trained = [path for path in seeds_of(kind, options.exp) if (path / "averaged").exists()]
+    if not trained:
+        return
+    folder = options.exp / kind.name / COSTS
+    told = {**read_record(trained[0])["train"]["told"], "epochs": 1}
+    command = [*shlex.split(told["recipe"]), "--stage", "2", "--stop-stage", "2", "--exp", str(folder)]
+    command += ["--ngpu", str(options.ngpu), *told["overrides"], "training.seed=1", "training.max_epochs=1"]
+    step(folder, "train", told, command)
+    decode(kind, folder, trained[0] / "averaged", options)
+
+
+def decode(kind: Kind, folder: Path, model: Path, options: argparse.Namespace) -> None:
+    """Decode and score with a trained model in every way asked for."""
+    recipe = shlex.split(options.recipe)
+    decoding = [override for override in options.overrides if is_of_decoding(override)]
     for name, overrides in {"": (), **kind.decodings}.items():
         decoded = decoded_in(folder, name)
         if not (decoded / "averaged").exists():
             decoded.mkdir(parents=True, exist_ok=True)
-            (decoded / "averaged").symlink_to((folder / "averaged").resolve())
+            (decoded / "averaged").symlink_to(model.resolve())
         modes = modes_of(name, options.decodings)
         told = {"decodings": modes, "overrides": [*decoding, *overrides]}
         command = [*recipe, "--stage", "4", "--stop-stage", "5", "--force", "--exp", str(decoded)]
         step(decoded, "decode", told, [*command, "--decodings", " ".join(modes), *decoding, *overrides])
+
+
+def is_of_decoding(override: str) -> bool:
+    return override.startswith("decoding.")
+
+
+def seeds_of(kind: Kind, exp: Path) -> list[Path]:
+    """The folders of a kind's runs, by seed."""
+    folders = [path for path in (exp / kind.name).glob("*") if path.name.isdigit()]
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def decoded_in(folder: Path, name: str) -> Path:
@@ -193,6 +225,9 @@ def parse() -> argparse.Namespace:
         metavar="'A B'",
         help="decoding modes (default: joint ctc_greedy)",
     )
+    parser.add_argument(
+        "--costs", action="store_true", help="measure speed and memory of what is trained, on a quiet machine"
+    )
     parser.add_argument("--exp", type=Path, default=Path("exp/ablate"), metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("ablation"), metavar="DIR", help="(default: %(default)s)")
     options = parser.parse_intermixed_args()
@@ -212,12 +247,16 @@ def main() -> int:
         measured(
             [*shlex.split(options.recipe), "--stop-stage", "1", "--exp", str(options.exp)], options.exp / "data.log"
         )
-        for seed in options.seeds:  # a seed after the other: a first table of all kinds comes early
+        # A seed after the other: a first table of all kinds comes early.
+        for seed in [COSTS] if options.costs else options.seeds:
             for kind in kinds:
                 try:
-                    run(kind, seed, options)
+                    if options.costs:
+                        measure_costs(kind, options)
+                    else:
+                        run(kind, seed, options)
                 except Failed as error:
-                    failures.append(f"{kind.name}, seed {seed}: {error}")
+                    failures.append(f"{kind.name}, {'' if options.costs else 'seed '}{seed}: {error}")
                     print(f"failed: {failures[-1]}", flush=True)
     except Failed as error:
         raise UserError(str(error)) from error

@@ -1,6 +1,7 @@
 """What the runs of `ablate.py` came to: a record (JSON), a table (Markdown) and a plot.
 
-Every measure is one of a run, and the table has its mean over the seeds and, where there are several, its range:
+Every measure is one of a run, and the table has its mean over the seeds and, where there are several, its range; speed
+and memory are those of `--costs` where that was run:
 
 - word error rate of each decoding mode, of the recipe's test set;
 - seconds of audio trained on per second, validation included (`metrics.jsonl`);
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate import Kind, decoded_in, modes_of, read_record
+from ablate import COSTS, Kind, decoded_in, modes_of, read_record, seeds_of
 
 from s2s.errors import UserError
 from s2s.files import replacing
@@ -51,14 +52,13 @@ def write_report(kinds: Sequence[Kind], exp: Path, out: Path, modes: list[str]) 
 
 def rows_of(kind: Kind, exp: Path, modes: list[str]) -> list[Row]:
     """A row for a kind and one for each of its further decodings, without those of which no seed is finished."""
-    seeds = sorted(
-        (path for path in (exp / kind.name).glob("*") if path.name.isdigit()), key=lambda path: int(path.name)
-    )
     rows = []
+    costs = exp / kind.name / COSTS
     for name, overrides in {"": (), **kind.decodings}.items():
         own = modes_of(name, modes)
-        folders = {path: decoded_in(path, name) for path in seeds}
+        folders = {path: decoded_in(path, name) for path in (*seeds_of(kind, exp), costs)}
         runs = {path.name: measures(path, at, own) for path, at in folders.items() if is_finished(at, own)}
+        measured = runs.pop(COSTS, None)
         if runs:
             rows.append(
                 {
@@ -66,6 +66,7 @@ def rows_of(kind: Kind, exp: Path, modes: list[str]) -> list[Row]:
                     "overrides": [*kind.overrides, *overrides],
                     **facts(exp / kind.name / next(iter(runs)) / "averaged"),
                     "seeds": runs,
+                    "costs": measured,
                 }
             )
     return rows
@@ -150,8 +151,11 @@ def provenance(exp: Path) -> dict[str, Any]:
 
 
 def values(row: Row, measure: str) -> list[float]:
-    """A measure of all seeds that have it."""
-    return [run[measure] for run in row["seeds"].values() if run.get(measure) is not None]
+    """A measure of all seeds that have it, or that of the costs alone where they were measured apart."""
+    apart = row["costs"] is not None and not measure.startswith("WER")
+    return [
+        run[measure] for run in ([row["costs"]] if apart else row["seeds"].values()) if run.get(measure) is not None
+    ]
 
 
 def cell(row: Row, measure: str, form: str) -> str:

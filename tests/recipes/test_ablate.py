@@ -168,6 +168,14 @@ def test_the_table_has_means_and_ranges_of_what_is_finished(
     assert (tmp_path / "out/plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_costs_measured_apart_take_the_place_of_those_of_the_runs(ablation: ModuleType) -> None:
+    seeds = {"1": {"WER joint": 0.2, "RTF joint": 0.5}, "2": {"WER joint": 0.3, "RTF joint": 0.7}}
+    row = {"seeds": seeds, "costs": {"WER joint": 0.2, "RTF joint": 0.1}}
+    assert ablation.values(row, "RTF joint") == [0.1]
+    assert ablation.values(row, "WER joint") == [0.2, 0.3]
+    assert ablation.values({**row, "costs": None}, "RTF joint") == [0.5, 0.7]
+
+
 def test_nothing_finished_is_said(ablation: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing is finished there yet"):
         ablation.write_report([ablate.Kind("a", (), {})], tmp_path, tmp_path / "out", ["joint"])
@@ -259,6 +267,15 @@ def test_what_is_done_is_skipped_and_what_fails_does_not_stop_the_others(tmp_pat
     assert calls[:2] == [data, decode.format("a/7") + " decoding.v=4"]
     assert len(calls) == 7
     assert not any("--stage 2" in line for line in calls)
+    assert call("--costs", "--only", "b", "--ngpu", "1")[2] == [
+        data,
+        "--data d --stage 2 --stop-stage 2 --exp exp/ablate/b/costs --ngpu 1 model.x=1 optim.y=2 training.seed=1 "
+        "training.max_epochs=1",
+        decode.format("b/costs"),
+        further.format("b/costs/further/lm"),
+    ]
+    rows = json.loads((tmp_path / "ablation/results.json").read_text())["rows"]
+    assert [row["costs"] is not None for row in rows] == [False, True, True]
     code, error, calls = call(*again, "optim.y=3")
     assert (code, calls) == (1, [data])
     assert "exp/ablate/a/7: was trained with other settings" in error
