@@ -59,7 +59,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, help="a streaming model")
     parser.add_argument("--data", type=Path, help="Kaldi data directory")
     parser.add_argument("--data-root", default=os.environ.get("S2S_DATA"), help="folder with the Asterisk prompts")
-    parser.add_argument("--chunks", type=float, nargs="+", default=[0.16, 0.32, 0.64, 1.28])
+    parser.add_argument(
+        "--chunks", type=float, nargs="+", default=[0.16, 0.32, 0.64, 1.28, 60], help="seconds; 60 sees whole utterances"
+    )
     parser.add_argument("--decodings", nargs="+", default=["ctc_prefix", "rescoring"])
     parser.add_argument("--language", default="fr")
     parser.add_argument("--model", default="whisper-base")
@@ -274,7 +276,7 @@ def draw(what: str, rows: Sequence[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     x, y, kind = {
-        "chunks": ("final", "wer", "decoding"),
+        "chunks": ("word", "wer", "decoding"),
         "policies": ("LAAL", "bleu", "policy"),
         "sessions": ("sessions", "audio_seconds_a_second", "decoding"),
     }[what]
@@ -287,7 +289,7 @@ def draw(what: str, rows: Sequence[dict[str, Any]], path: Path) -> None:
         own = sorted(own, key=lambda row: row[x])
         axes.plot([row[x] for row in own], [row[y] for row in own], marker="o", label=name)
     labels = {
-        "final": "final text behind the end of speech, median (s)",
+        "word": "median delay of a word, from its end until it stands for good (s)",
         "wer": "word error rate",
         "LAAL": "LAAL (ms)",
         "bleu": "BLEU",
