@@ -15,6 +15,7 @@ from s2s.cli import (
     decode,
     import_,
     info,
+    lm,
     prune,
     score,
     stream,
@@ -49,6 +50,7 @@ for command in (
 app.add_typer(import_.app, name="import")
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(lm.app, name="lm")
 app.add_typer(score.app, name="score")
 
 
