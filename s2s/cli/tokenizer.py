@@ -33,10 +33,21 @@ def train(
         ),
     ] = 1.0,
     kaldi: Annotated[bool, typer.Option("--kaldi", help="Lines are `id words...`: drop the first field.")] = False,
+    translation: Annotated[
+        bool, typer.Option("--translation", help="For text translation: one vocabulary of all languages of the text.")
+    ] = False,
+    target_language: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="With --translation: a language to write, where there are several; repeat."),
+    ] = None,
 ) -> None:
     """Learn a tokenizer from text."""
+    from s2s.errors import UserError
     from s2s.scoring.transcripts import numbered_lines
-    from s2s.tokenizers import train_tokenizer
+    from s2s.tokenizers import JointTokenizer, train_tokenizer
+
+    if target_language and not translation:
+        raise UserError("--target-language: is for translation; add --translation, or leave it out")
 
     def lines() -> Iterator[str]:
         for text in texts:
@@ -44,6 +55,12 @@ def train(
                 yield " ".join(line.split(maxsplit=1)[1:]) if kaldi else line
 
     tokenizer = train_tokenizer(kind, lines(), vocab_size, character_coverage)
+    if translation:
+        languages = (target_language or []) if len(target_language or []) > 1 else []
+        try:
+            tokenizer = JointTokenizer(tokenizer, languages)
+        except ValueError as error:
+            raise UserError(f"--target-language: {error}") from error
     tokenizer.save(out)
     typer.echo(f"{out}: {tokenizer.kind} tokenizer, {tokenizer.vocab_size} pieces", err=True)
 

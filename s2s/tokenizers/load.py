@@ -11,6 +11,7 @@ from s2s.errors import UserError, nearest
 from s2s.tokenizers.bart import BartTokenizer
 from s2s.tokenizers.base import DESCRIPTION, Tokenizer
 from s2s.tokenizers.character import CharacterTokenizer
+from s2s.tokenizers.joint import PIECES, JointTokenizer, read_languages
 from s2s.tokenizers.marian import MarianTokenizer
 from s2s.tokenizers.sentencepiece import KINDS as SENTENCEPIECE_KINDS
 from s2s.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -24,7 +25,7 @@ _OTHERS: dict[str, type[WhisperTokenizer | MarianTokenizer | BartTokenizer]] = {
     "marian": MarianTokenizer,
     "bart": BartTokenizer,
 }
-_LOADED_KINDS = (*KINDS, *_OTHERS)
+_LOADED_KINDS = (*KINDS, *_OTHERS, JointTokenizer.kind)
 
 
 def train_tokenizer(
@@ -64,6 +65,8 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     tokenizer: Tokenizer
     if kind in _OTHERS:
         tokenizer = _OTHERS[kind].load(folder)
+    elif kind == JointTokenizer.kind:
+        tokenizer = _joint(folder)
     else:
         tokenizer = CharacterTokenizer.load(folder) if kind == "char" else SentencePieceTokenizer.load(folder, kind)
     if tokenizer.vocab_size != vocab_size:
@@ -72,6 +75,13 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
             "the files are from two tokenizers; train it again, or restore the folder"
         )
     return tokenizer
+
+
+def _joint(folder: str | os.PathLike[str]) -> JointTokenizer:
+    try:
+        return JointTokenizer(load_tokenizer(Path(folder) / PIECES), read_languages(folder))
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}; restore the folder") from error
 
 
 def _check_kind(kind: object, kinds: Sequence[str], where: str = "") -> None:
