@@ -6,6 +6,11 @@ from typing import Annotated
 
 import typer
 
+from s2s.cli.score_compare import compare
+from s2s.cli.score_options import AsJson, LowerCase, warn, warn_of_errors
+from s2s.cli.score_report import report
+from s2s.cli.score_text import bleu, chrf, ter
+
 app = typer.Typer(help="Score outputs against references.", no_args_is_help=True)
 
 
@@ -21,11 +26,11 @@ def wer(
     cer: Annotated[
         bool, typer.Option("--cer", help="Character error rate as well, spaces between words counted.")
     ] = False,
-    lower_case: Annotated[bool, typer.Option("--lower-case", help="Compare lower-cased texts.")] = False,
+    lower_case: LowerCase = False,
     alignments: Annotated[
         bool, typer.Option("--alignments", help="Show every utterance aligned: words, or characters with --cer.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of the lines.")] = False,
+    as_json: AsJson = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where a reference has no hypothesis.")] = False,
 ) -> None:
     """Word error rate, Kaldi style. A reference without a hypothesis counts as deleted."""
@@ -59,12 +64,16 @@ def wer(
             typer.echo(rate_line(report))
         typer.echo(sentence_line(words))
 
-    if words.missing:
-        _warn(words.missing, f"of {words.sentences} references have no hypothesis and count as deleted")
-    if words.extra:
-        _warn(words.extra, f"of {len(hypotheses)} hypotheses have no reference and are not counted")
+    warn_of_errors(words)
     if strict and words.missing:
         raise typer.Exit(1)
+
+
+app.command()(bleu)
+app.command()(chrf)
+app.command()(ter)
+app.command()(compare)
+app.command()(report)
 
 
 @app.command()
@@ -75,7 +84,7 @@ def latency(
     unit: Annotated[
         str, typer.Option("--unit", help="What an `instances.log` has one delay for: word, or char (no spaces).")
     ] = "word",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of the table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Latency: AL, LAAL, AP, DAL, ATD, YAAL of simultaneous translation; of partials and finals of recognition."""
     import json
@@ -96,7 +105,7 @@ def latency(
         stream = score_stream(read_stream_events(lines))
         typer.echo(json.dumps(stream_json(stream), ensure_ascii=False) if as_json else stream_table(stream))
         if stream.too_fast:
-            _warn(stream.too_fast, "sources were fed faster than real speed: their CA figures are no latencies")
+            warn(stream.too_fast, "sources were fed faster than real speed: their CA figures are no latencies")
     else:
         raise UserError(
             f"{lines[0].where}: expected an instances.log (with 'delays') or an event log of s2s stream (with 'event')"
@@ -111,8 +120,3 @@ def table(
     from s2s.scoring.table import decoding_table
 
     typer.echo(decoding_table(folder), nl=False)
-
-
-def _warn(ids: tuple[str, ...], what: str) -> None:
-    shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-    typer.echo(f"s2s: warning: {len(ids)} {what}: {shown}", err=True)

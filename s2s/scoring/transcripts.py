@@ -1,11 +1,11 @@
-"""Transcripts in the two plain formats of the field: Kaldi `text` and NIST `trn`."""
+"""Transcripts in the two plain formats of the field, Kaldi `text` and NIST `trn`; and who spoke them."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -60,6 +60,27 @@ def read_transcripts(path: str | os.PathLike[str]) -> dict[str, str]:
         transcripts[utterance] = words
         first_seen[utterance] = number
     return transcripts
+
+
+def read_speakers(path: str | os.PathLike[str], utterances: Iterable[str]) -> dict[str, str]:
+    """Speakers by utterance id, of Kaldi `utt2spk` lines `id speaker`; those of other utterances may be there too.
+
+    Raises UserError, with file and line, for a line without a speaker, an id that comes twice, and where none of the
+    utterances is there.
+    """
+    speakers: dict[str, str] = {}
+    for number, line in numbered_lines(path):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 2:
+            raise UserError(f"{path}:{number}: expected `id speaker`, got {len(fields)} fields")
+        if fields[0] in speakers:
+            raise UserError(f"{path}:{number}: utterance '{fields[0]}' has a speaker already: keep one of them")
+        speakers[fields[0]] = fields[1]
+    if speakers.keys().isdisjoint(utterances):
+        raise UserError(f"{path}: none of the utterances that are scored is in it")
+    return speakers
 
 
 def write_transcripts(path: str | os.PathLike[str], transcripts: Mapping[str, str]) -> None:

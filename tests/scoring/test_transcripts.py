@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2s.errors import UserError
-from s2s.scoring.transcripts import read_transcripts, write_transcripts
+from s2s.scoring.transcripts import read_speakers, read_transcripts, write_transcripts
 
 WORD = st.text(st.characters(exclude_categories=("Cs", "Cc", "Z"), exclude_characters="(){};"), min_size=1, max_size=6)
 
@@ -94,3 +94,23 @@ def test_what_a_format_cannot_hold_is_not_written(
     with pytest.raises(UserError, match=message):
         write_transcripts(tmp_path / name, transcripts)
     assert not list(tmp_path.iterdir())
+
+
+def test_speakers_are_read_by_utterance(tmp_path: Path) -> None:
+    (tmp_path / "utt2spk").write_text("u1 anna\n\nu2\tbö \n")
+    assert read_speakers(tmp_path / "utt2spk", ["u2", "u3"]) == {"u1": "anna", "u2": "bö"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("u1\n", r"utt2spk:1: expected `id speaker`, got 1 fields"),
+        ("u1 a\nu2 b c\n", r"utt2spk:2: expected `id speaker`, got 3 fields"),
+        ("u1 a\nu1 a\n", r"utt2spk:2: utterance 'u1' has a speaker already"),
+        ("u7 a\n", r"utt2spk: none of the utterances that are scored is in it"),
+    ],
+)
+def test_mistakes_in_speakers_name_the_line(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "utt2spk").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_speakers(tmp_path / "utt2spk", ["u1", "u2"])
