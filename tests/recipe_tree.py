@@ -13,12 +13,12 @@ from types import ModuleType
 ROOT = Path(__file__).parents[1]
 
 
-def copy_recipe(corpus: str, into: Path) -> Path:
-    """A copy of recipes/ and of egs/CORPUS/asr, without what was trained there -> the latter."""
-    recipe = into / "egs" / corpus / "asr"
-    for name in ("recipes", f"egs/{corpus}/asr/conf", f"egs/{corpus}/asr/local"):
+def copy_recipe(corpus: str, into: Path, task: str = "asr") -> Path:
+    """A copy of recipes/ and of egs/CORPUS/TASK, without what was trained there -> the latter."""
+    recipe = into / "egs" / corpus / task
+    for name in ("recipes", f"egs/{corpus}/{task}/conf", f"egs/{corpus}/{task}/local"):
         shutil.copytree(ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for script in (ROOT / "egs" / corpus / "asr").glob("*.sh"):
+    for script in (ROOT / "egs" / corpus / task).glob("*.sh"):
         shutil.copy(script, recipe / script.name)
     return recipe
 

@@ -15,16 +15,17 @@ def bundle(
     training_data: Annotated[str, typer.Option(help="What it was trained on, with the licence.")] = "not stated",
     results: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=FILE", help="What it scored (`%WER ...` lines) on a test set; repeat it."),
+        typer.Option(metavar="NAME=FILE", help="What it scored (the lines of `s2s score`) on a test set; repeat it."),
     ] = None,
 ) -> None:
     """Write a bundle with a model card (README.md): config, weights, tokenizer, how to use it, what it scored."""
     from s2s.errors import UserError
     from s2s.files import replacing
-    from s2s.models.bundle import CARD, load_bundle
+    from s2s.models.bundle import CARD
     from s2s.models.card import model_card
+    from s2s.training.checkpoint import load_trained
 
-    loaded = load_bundle(model)
+    loaded = load_trained(model)
     scored = {}
     for given in results or []:
         name, _, file = given.partition("=")

@@ -19,11 +19,17 @@ def train(
         list[str], typer.Argument(metavar="TEXT...", help="UTF-8 text, one sentence a line; `-` is standard input.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write the tokenizer to.")],
-    kind: Annotated[str, typer.Option("--kind", help="Pieces: char, unigram or bpe.")] = "unigram",
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind", help="Pieces: unigram, bpe, char, or word (symbols with spaces between, such as phonemes)."
+        ),
+    ] = "unigram",
     vocab_size: Annotated[
         int | None,
         typer.Option(
-            "--vocab-size", help="Pieces, the four special ones included; for char: at most so many (default: all)."
+            "--vocab-size",
+            help="Pieces, the four special ones included; for char and word: at most so many (default: all).",
         ),
     ] = None,
     character_coverage: Annotated[

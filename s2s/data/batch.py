@@ -22,6 +22,7 @@ class Batch:
         texts: B texts, "" where there is none.
         seconds: audio in the batch, padding not counted.
         skipped: what was left out because its audio failed, `id: reason` each. B is 0 where that was all.
+        target_ends: (B,U) int64, the frame after the last of each token; None where that is not known of all.
     """
 
     ids: list[str]
@@ -32,6 +33,7 @@ class Batch:
     texts: list[str]
     seconds: float
     skipped: list[str]
+    target_ends: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,4 +46,5 @@ class Batch:
             source_lengths=self.source_lengths.to(device),
             target=self.target.to(device),
             target_lengths=self.target_lengths.to(device),
+            target_ends=None if self.target_ends is None else self.target_ends.to(device),
         )

@@ -1,12 +1,14 @@
-"""What the recipes do alike in stage 0: fetch a corpus, and write it as Kaldi data directories."""
+"""What the recipes do alike in stage 0: fetch a corpus, and write it as data directories."""
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,55 @@ def fetch_archive(url: str, folder: Path, place: Place) -> None:
                 f"cannot download {url} ({error}); get a copy of the corpus another way and name its folder "
                 "with --data-root or S2S_DATA"
             ) from error
+
+
+def fetch_file(url: str, path: Path) -> None:
+    """Download a file, whole or not at all; one that is there stays. UserError where it cannot be fetched."""
+    if path.exists():
+        return
+    print(f"downloading {url}")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, replacing(path) as beside:
+            beside.write_bytes(response.read())
+    except (urllib.error.URLError, OSError) as error:
+        raise UserError(
+            f"cannot download {url} ({error}); get a copy of the corpus another way and name its folder "
+            "with --data-root or S2S_DATA"
+        ) from error
+
+
+def find_file(name: str, data_root: str | None, folders: Sequence[str], url: str, downloads: Path) -> Path:
+    """A file of a corpus: in one of the `folders` of a local copy if one is named, else downloaded from `url`."""
+    if not data_root:
+        fetch_file(url, downloads / name)
+        return downloads / name
+    root = Path(data_root)
+    for folder in (*folders, "."):
+        if (root / folder / name).is_file():
+            return root / folder / name
+    raise UserError(
+        f"{root}: holds no copy of the corpus; expected {name} in {', '.join(f'{folder}/' for folder in folders)} or "
+        "the folder itself (--data-root, S2S_DATA). Leave both unset to download it"
+    )
+
+
+def read_text(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, plain or gzip. Only a line feed ends a line. UserError where it cannot be read."""
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        return content.decode("utf-8").removesuffix("\n").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); copy or download it again") from error
+
+
+def write_parallel(folder: Path, texts: Mapping[str, Iterable[str]]) -> None:
+    """A folder of parallel text: the lines of each language in `text.LANGUAGE`."""
+    with replacing(folder) as beside:
+        beside.mkdir(parents=True)
+        for language, lines in texts.items():
+            content = "".join(f"{' '.join(line.split())}\n" for line in lines)
+            (beside / f"text.{language}").write_text(content, encoding="utf-8")
 
 
 def take_out(archive: tarfile.TarFile, folder: Path, place: Place) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from s2s.audio.features import Features
 from s2s.audio.resample import resample
+from s2s.data.alignments import token_ends
 from s2s.data.batch import Batch
 from s2s.data.cuts import origin, text
 from s2s.data.samples import load_samples
@@ -62,6 +63,7 @@ class SpeechDataset(Dataset[Batch]):
             texts=[text(cut) or "" for cut in kept],
             seconds=float(sum(cut.duration for cut in kept)),
             skipped=skipped,
+            target_ends=self._target_ends(kept),
         )
 
     def _samples(self, cut: Cut) -> Tensor:
@@ -87,6 +89,13 @@ class SpeechDataset(Dataset[Batch]):
         if words is None:
             raise UserError(f"{origin(cut)}: utterance {cut.id} has no text to learn; add it or skip it (no_text)")
         return torch.tensor(self.tokenizer.encode(words), dtype=torch.int64)
+
+    def _target_ends(self, cuts: list[Cut]) -> Tensor | None:
+        """The frame after the last of each token (B,U), where that is known of all utterances."""
+        ends = [token_ends(cut) for cut in cuts]
+        if self.tokenizer is None or not cuts or any(own is None for own in ends):
+            return None
+        return _pad([(torch.tensor(own) / self.features.config.frame_shift).round().long() for own in ends])
 
 
 def _pad(rows: list[Tensor]) -> Tensor:

@@ -36,6 +36,8 @@ class DataConfig:
         max_duration: seconds; a longer utterance is a `too_long` problem.
         num_workers: processes that read audio; 0 reads in the main one.
         skip: kinds of problems whose utterances are left out; any other kind stops.
+        alignments: file of `s2s align --ends` with all utterances, from which a segmental model learns where its
+            segments end; null: from its own CTC output.
     """
 
     train: list[str] = field(default_factory=list)
@@ -48,6 +50,7 @@ class DataConfig:
     max_duration: float = 30.0
     num_workers: int = 2
     skip: list[str] = field(default_factory=lambda: ["too_short", "too_long"])
+    alignments: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_batch_seconds", "num_buckets", "max_duration"):

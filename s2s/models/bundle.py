@@ -54,7 +54,12 @@ def write_folder(folder: Path, config: Mapping[str, Any], model: nn.Module, toke
     folder.mkdir(parents=True)
     text = yaml.safe_dump({"s2s_version": __version__, **config}, sort_keys=False)
     (folder / CONFIG).write_text(text, encoding="utf-8")
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        own = tensor.detach().cpu().contiguous()
+        weights[name] = own.clone() if own.data_ptr() in places else own  # shared: the file has each by its own name
+        places.add(own.data_ptr())
     save_file(weights, folder / WEIGHTS)
     tokenizer.save(folder / TOKENIZER)
 

@@ -34,8 +34,10 @@ def cross_entropy(log_probs: Tensor, labels: Tensor, counted: Tensor, label_smoo
     """
     log_probs = log_probs.float()
     correct = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    smoothed = (1 - label_smoothing) * correct + label_smoothing * log_probs.mean(dim=-1)
-    return -smoothed.masked_fill(~counted, 0.0).sum() / counted.sum()
+    smoothed = correct
+    if label_smoothing:  # a decoder that forbids tokens, with -inf, has no mean
+        smoothed = (1 - label_smoothing) * correct + label_smoothing * log_probs.mean(dim=-1)
+    return -smoothed.masked_fill(~counted, 0.0).sum() / counted.sum().clamp(min=1)
 
 
 class TransformerLanguageModel(nn.Module):

@@ -12,12 +12,15 @@ from s2s.tokenizers.bart import BartTokenizer
 from s2s.tokenizers.base import DESCRIPTION, Tokenizer
 from s2s.tokenizers.character import CharacterTokenizer
 from s2s.tokenizers.joint import PIECES, JointTokenizer, read_languages
+from s2s.tokenizers.listed import ListedTokenizer
 from s2s.tokenizers.marian import MarianTokenizer
 from s2s.tokenizers.sentencepiece import KINDS as SENTENCEPIECE_KINDS
 from s2s.tokenizers.sentencepiece import SentencePieceTokenizer
 from s2s.tokenizers.whisper import WhisperTokenizer
+from s2s.tokenizers.word import WordTokenizer
 
-KINDS = ("char", *SENTENCEPIECE_KINDS)
+_LISTED: dict[str, type[ListedTokenizer]] = {each.kind: each for each in (CharacterTokenizer, WordTokenizer)}
+KINDS = (*_LISTED, *SENTENCEPIECE_KINDS)
 """The kinds that can be trained."""
 
 _OTHERS: dict[str, type[WhisperTokenizer | MarianTokenizer | BartTokenizer]] = {
@@ -33,14 +36,15 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Learn a tokenizer from lines of text.
 
-    `kind` is "char" (vocab_size: at most so many pieces, all characters without it), "unigram" or "bpe" (vocab_size:
-    exactly so many). Raises UserError for an unknown kind, a vocabulary size the text cannot have, or empty text.
+    `kind` is "char" or "word" (vocab_size: at most so many pieces, all there are without it), "unigram" or "bpe"
+    (vocab_size: exactly so many). Raises UserError for an unknown kind, a vocabulary size the text cannot have, or
+    empty text.
     """
     _check_kind(kind, KINDS)
-    if kind == "char":
+    if kind in _LISTED:
         if character_coverage != 1:
-            raise UserError("character_coverage is for unigram and bpe; limit a char tokenizer with vocab_size")
-        return CharacterTokenizer.train(lines, vocab_size)
+            raise UserError(f"character_coverage is for unigram and bpe; limit a {kind} tokenizer with vocab_size")
+        return _LISTED[kind].train(lines, vocab_size)
     if vocab_size is None:
         raise UserError(f"a {kind} tokenizer needs a vocab_size, such as 500")
     return SentencePieceTokenizer.train(kind, lines, vocab_size, character_coverage)
@@ -68,7 +72,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     elif kind == JointTokenizer.kind:
         tokenizer = _joint(folder)
     else:
-        tokenizer = CharacterTokenizer.load(folder) if kind == "char" else SentencePieceTokenizer.load(folder, kind)
+        tokenizer = _LISTED[kind].load(folder) if kind in _LISTED else SentencePieceTokenizer.load(folder, kind)
     if tokenizer.vocab_size != vocab_size:
         raise UserError(
             f"{folder}: {DESCRIPTION} says {vocab_size} pieces, the model file has {tokenizer.vocab_size}: "

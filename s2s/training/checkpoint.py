@@ -15,6 +15,9 @@ import torch
 from s2s.errors import UserError
 from s2s.files import replacing
 from s2s.models.bundle import Bundle, load_bundle, read_config, read_weights
+from s2s.models.hybrid import HybridModel
+from s2s.models.translation_bundle import TranslationBundle, is_translation_bundle, load_translation_bundle
+from s2s.training.task import Trained
 
 STATE = "training_state.pt"
 
@@ -35,7 +38,7 @@ class Progress:
 
 
 def save_training(
-    states: Path, bundle: Bundle, optimizer: dict[str, Any], scaler: dict[str, Any], at: Progress
+    states: Path, bundle: Trained, optimizer: dict[str, Any], scaler: dict[str, Any], at: Progress
 ) -> None:
     """Write bundle and training state into a new folder of `states`, whole or not at all, then remove the older ones.
 
@@ -68,22 +71,30 @@ def load_training(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     return read_weights(folder), state["optimizer"], state["scaler"], progress
 
 
-def checkpoints_in(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The bundles that `paths` name, each a bundle or a training folder, which stands for all it kept."""
+def checkpoints_in(paths: Sequence[str | os.PathLike[str]], last: int = 0) -> list[Path]:
+    """The bundles that `paths` name, each a bundle or a training folder, which stands for all it kept.
+
+    Where `last`, it stands for those of its last epochs, so many.
+    """
     found: list[Path] = []
     for path in map(Path, paths):
         kept = sorted((path / "checkpoints").glob("epoch-*")) if (path / "checkpoints").is_dir() else []
         if not kept:
-            read_config(path)  # a bundle, or the error that says what was expected
-        found += kept or [path]
+            read_config(path, ())  # a bundle, or the error that says what was expected
+        found += kept[-last:] or [path]
     return found
 
 
-def average(folders: Sequence[Path]) -> Bundle:
+def load_trained(folder: Path) -> Bundle[HybridModel] | TranslationBundle:
+    """The bundle in a folder, of whatever is trained."""
+    return load_translation_bundle(folder) if is_translation_bundle(folder) else load_bundle(folder)
+
+
+def average(folders: Sequence[Path]) -> Trained:
     """The bundle whose weights are the mean of those in `folders`; UserError unless all hold the same model."""
     if not folders:
         raise UserError("nothing to average: name at least one checkpoint or training folder")
-    bundle = load_bundle(folders[0])
+    bundle = load_trained(folders[0])
     sums = {name: tensor.double() for name, tensor in bundle.model.state_dict().items()}
     for folder in folders[1:]:
         weights = read_weights(folder)

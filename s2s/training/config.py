@@ -13,6 +13,7 @@ from s2s.audio.augment import SpecAugmentConfig
 from s2s.audio.fbank import FbankConfig
 from s2s.conf import compose, to_dataclass
 from s2s.data.loader import DataConfig
+from s2s.data.text_batches import TextDataConfig
 from s2s.errors import UserError
 from s2s.tokenizers.load import load_tokenizer
 from s2s.training.schedule import check_schedule
@@ -38,10 +39,13 @@ class OptimConfig:
 class LoopConfig:
     """How long and on what to train.
 
-    `accumulate`: batches per optimiser step. `precision`: 32-true, bf16-mixed or 16-mixed. `keep_best`: checkpoints
-    kept, by validation loss. `patience`: epochs without a better validation loss before an early stop, 0 for never.
-    `save_minutes`: a state to resume from is saved this often, besides after every epoch. `max_bad_batches`: batches in
-    a row with a loss or gradient that is not finite before training gives up.
+    `accumulate`: batches per optimiser step. `precision`: 32-true, bf16-mixed or 16-mixed. `keep_best`, `keep_last`:
+    checkpoints kept, by validation loss, and besides those of the last epochs. `patience`: epochs without a better
+    validation loss before an early stop, 0 for never. `save_minutes`: a state to resume from is saved this often,
+    besides after every epoch. `max_bad_batches`: batches in a row with a loss or gradient that is not finite before
+    training gives up. `init`: a bundle whose weights a new training begins with, where names and shapes are the same.
+    `freeze`: parameters that stay as they are, by patterns over their names ("encoder",
+    "decoder.layers.*.self_attention").
     """
 
     max_epochs: int = 50
@@ -51,19 +55,27 @@ class LoopConfig:
     devices: int = 1
     seed: int = 1
     keep_best: int = 5
+    keep_last: int = 0
     patience: int = 0
     save_minutes: float = 10.0
     max_bad_batches: int = 10
+    init: str | None = None
+    freeze: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All of one training: where it goes, from what, which model, how."""
+    """All of one training: where it goes, from what, which model, how.
 
+    `task`: "recognition", which learns from `data`, `features` and `spec_augment`, or "translation", from `text`.
+    """
+
+    task: str = "recognition"
     exp_dir: str = "exp"
     tokenizer: str = "data/tokenizer"
     vocab_size: int = 0  # follows from the tokenizer
     data: DataConfig = field(default_factory=DataConfig)
+    text: TextDataConfig = field(default_factory=TextDataConfig)
     features: FbankConfig = field(default_factory=FbankConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     model: dict[str, Any] = field(default_factory=dict)

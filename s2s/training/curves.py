@@ -23,7 +23,7 @@ def write_metrics(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
-    """Draw losses, CTC error rate and learning rate against epochs into a PNG."""
+    """Draw losses, the error that is validated, and the learning rate against epochs into a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -35,8 +35,10 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         losses.plot(epochs, [record[key] for record in records], label=label, marker=".")
     losses.set(title="loss (nats per token)", xlabel="epoch")
     losses.legend()
-    errors.plot(epochs, [100 * record["valid_ctc_error"] for record in records], marker=".", color="tab:red")
-    errors.set(title="CTC greedy token error on valid (%)", xlabel="epoch", ylim=(0, None))
+    error = next(key for key in records[-1] if key.startswith("valid_") and key.endswith("_error"))
+    errors.plot(epochs, [100 * record[error] for record in records], marker=".", color="tab:red")
+    title = error.removeprefix("valid_").replace("_", " ").replace("ctc", "CTC")
+    errors.set(title=f"{title} on valid (%)", xlabel="epoch", ylim=(0, None))
     rates.plot(epochs, [record["learning_rate"] for record in records], marker=".", color="tab:green")
     rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
     for axes in (losses, errors, rates):

@@ -15,22 +15,18 @@ import torch
 from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
-from s2s.audio.augment import SpecAugment
-from s2s.audio.fbank import Fbank
 from s2s.data.batch import Batch
-from s2s.data.dataset import SpeechDataset
-from s2s.data.loader import evaluation_batches, training_batches
 from s2s.errors import UserError
 from s2s.files import replacing
 from s2s.models.bundle import read_config
-from s2s.models.hybrid import HybridLoss
+from s2s.training.begin import take_weights
 from s2s.training.checkpoint import Progress, latest_training, load_training, save_training
 from s2s.training.config import LoopConfig, TrainConfig, plain, show
 from s2s.training.curves import draw_curves, read_metrics, write_metrics
-from s2s.training.prepare import make_bundle, set_feature_statistics, training_cuts
+from s2s.training.freeze import freeze, learning_parameters
 from s2s.training.schedule import learning_rate_factor
 from s2s.training.show import Display
-from s2s.training.validation import validate
+from s2s.training.tasks import make_task
 
 
 class TrainingInterrupt(Exception):
@@ -51,25 +47,23 @@ class Trainer:
         self.fabric = _fabric(self.loop)
         self.fabric.launch()
         self.say = say = say if self.fabric.is_global_zero else _say_nothing
-        self.bundle = make_bundle(config)
-        self.train_cuts = training_cuts(config.data.train, "data.train", config, self.bundle, say)
-        self.valid_cuts = training_cuts(config.data.valid, "data.valid", config, self.bundle, say)
-        skip_bad_audio = "bad_audio" in config.data.skip
-        dithering = Fbank(config.features).train()
-        self.train_dataset = SpeechDataset(self.bundle.tokenizer, dithering, skip_bad_audio)
-        self.valid_dataset = SpeechDataset(self.bundle.tokenizer, self.bundle.features, skip_bad_audio)
-        self.augment = SpecAugment(config.spec_augment)
+        self.task = make_task(config)
+        self.bundle = self.task.bundle
+        self.frozen_norms = freeze(self.bundle.model, self.loop.freeze)
+        saved = latest_training(self.folder / "states")
+        begun = take_weights(self.bundle, self.loop.init, say) if self.loop.init and not saved else set()
+        self.task.load(say)
         self.at = Progress()
         self.records: list[dict[str, Any]] = []
         self.stop_signal: int | None = None
         self.bad_in_a_row = 0
 
-        saved = latest_training(self.folder / "states")
         resumed = self._load(saved) if saved else None
         if resumed is None:
-            set_feature_statistics(self.bundle, self.train_cuts)
+            self.task.start(begun)
+        learning = learning_parameters(self.bundle.model)
         optimizer = torch.optim.AdamW(
-            self.bundle.model.parameters(),
+            [{"params": list(learning.values()), "names": list(learning)}],
             config.optim.learning_rate,
             config.optim.betas,
             weight_decay=config.optim.weight_decay,
@@ -85,11 +79,11 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "train.yaml") as beside:
             beside.write_text(show(self.config), encoding="utf-8")
-        millions = sum(p.numel() for p in self.bundle.model.parameters()) / 1e6
-        hours = sum(cut.duration for cut in self.train_cuts) / 3600
+        millions = sum(p.numel() for p in learning_parameters(self.bundle.model).values()) / 1e6
+        frozen = sum(p.numel() for p in self.bundle.model.parameters()) / 1e6 - millions
         self.say(
-            f"training {millions:.2f} M parameters on {len(self.train_cuts)} utterances ({hours:.2f} h), "
-            f"validating on {len(self.valid_cuts)}; {self.fabric.device}, {self.loop.precision}"
+            f"training {millions:.2f} M parameters{f', {frozen:.2f} M frozen,' if frozen else ''} on "
+            f"{self.task.described()}; {self.fabric.device}, {self.loop.precision}"
         )
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         self.last_save = self.clock = time.monotonic()
@@ -113,21 +107,16 @@ class Trainer:
             )
 
     def _epoch(self) -> None:
-        batches = training_batches(
-            self.train_cuts,
-            self.train_dataset,
-            self.config.data,
-            seed=self.loop.seed,
-            epoch=self.at.epoch,
-            skip_batches=self.at.batches,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
+        batches = self.task.training_batches(
+            self.at.epoch, self.at.batches, self.fabric.global_rank, self.fabric.world_size
         )
         expected = self.at.batches + len(batches)
         if self.at.total_steps == 0:
             self.at.total_steps = math.ceil(expected / self.loop.accumulate) * self.loop.max_epochs
         with Display(self.at.epoch + 1, self.loop.max_epochs, self.at.batches, expected) as display:
             self.model.train()
+            for norm in self.frozen_norms:
+                norm.eval()
             self.optimizer.zero_grad()
             for batch in batches:
                 last = self.at.batches + 1 == expected
@@ -135,9 +124,9 @@ class Trainer:
                 display.advance(self._mean("loss"), self.optimizer.param_groups[0]["lr"])
                 if self._between_steps(last) and not last:
                     self._save_if_due()
-            valid = evaluation_batches(self.valid_cuts, self.valid_dataset, self.config.data)
+            valid = display.track(self.task.validation_batches(), "validating")
             with self.fabric.autocast():
-                measured = validate(self.bundle.model, display.track(valid, "validating"), self.fabric.to_device)
+                measured = self.task.validate(valid, self.fabric.to_device)
         self._end_of_epoch(*measured)
 
     def _train_on(self, batch: Batch, last: bool) -> None:
@@ -152,19 +141,12 @@ class Trainer:
         boundary = self._between_steps(last)
         finite = True
         if len(batch):
-            generator = torch.Generator().manual_seed(seed % 2**63)
             with self.fabric.no_backward_sync(self.model, enabled=not boundary):
-                losses: HybridLoss = self.model(
-                    batch.source,
-                    batch.source_lengths,
-                    batch.target,
-                    batch.target_lengths,
-                    lambda features, lengths: self.augment(features, lengths, generator),
-                )
+                losses = self.task.losses(self.model, batch, seed % 2**63)
                 finite = bool(losses.total.isfinite())
                 if finite:
                     self.fabric.backward(losses.total / self.loop.accumulate)
-                    self._count(loss=losses.total, ctc=losses.ctc, attention=losses.attention, **losses.parts)
+                    self._count(loss=losses.total, **losses.parts)
         if boundary and finite:
             finite = self._step()
         if not finite:
@@ -219,16 +201,17 @@ class Trainer:
             "steps": self.at.steps,
             **{f"train_{name}": self._mean(name) for name in self._losses()},
             "valid_loss": valid_loss,
-            "valid_ctc_error": valid_error,
+            f"valid_{self.task.error_name}": valid_error,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.at.seconds, 1),
         }
         self.records.append(record)
         self.board.add_scalar("valid/loss", valid_loss, self.at.steps)
-        self.board.add_scalar("valid/ctc_error", valid_error, self.at.steps)
+        self.board.add_scalar(f"valid/{self.task.error_name}", valid_error, self.at.steps)
         self.say(
             f"epoch {self.at.epoch}/{self.loop.max_epochs}: train loss {record['train_loss']:.4f}, "
-            f"valid loss {valid_loss:.4f}, CTC greedy error {100 * valid_error:.2f} %, {self.at.seconds / 60:.1f} min"
+            f"valid loss {valid_loss:.4f}, {self.task.error_title} {100 * valid_error:.2f} %, "
+            f"{self.at.seconds / 60:.1f} min"
         )
         self.at.batches, self.at.sums = 0, {}
         if math.isfinite(valid_loss):
@@ -238,12 +221,13 @@ class Trainer:
         self._save()
 
     def _keep(self, valid_loss: float) -> None:
-        """Keep this epoch's bundle if it is among the best."""
+        """Keep this epoch's bundle if it is among the best or the last."""
         checkpoints = self.folder / "checkpoints"
         self.at.best = sorted([*self.at.best, (valid_loss, self.at.epoch)])[: self.loop.keep_best]
         if not self.fabric.is_global_zero:
             return
         kept = {f"epoch-{epoch:04d}" for _, epoch in self.at.best}
+        kept |= {f"epoch-{epoch:04d}" for epoch in range(self.at.epoch - self.loop.keep_last + 1, self.at.epoch + 1)}
         if f"epoch-{self.at.epoch:04d}" in kept:
             self.bundle.save(checkpoints / f"epoch-{self.at.epoch:04d}")
         for old in checkpoints.glob("epoch-*"):
@@ -266,7 +250,8 @@ class Trainer:
 
     def _losses(self) -> list[str]:
         """The names of all losses, those that every model has first."""
-        return [name for name in {"loss": 0, "ctc": 0, "attention": 0, **self.at.sums} if name != "batches"]
+        names = dict.fromkeys(("loss", *self.task.loss_names, *self.at.sums))
+        return [name for name in names if name != "batches"]
 
     def _mean(self, name: str) -> float:
         return self.at.sums.get(name, 0.0) / max(1.0, self.at.sums.get("batches", 0))
@@ -294,12 +279,18 @@ class Trainer:
 
     def _load(self, saved: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take up weights and progress; optimiser and scaler state are for the caller to load."""
-        if plain(read_config(saved)["model"]) != plain(dict(self.bundle.model_config)):
+        if plain(read_config(saved, (self.task.key,))[self.task.key]) != plain(dict(self.bundle.model_config)):
             raise UserError(
                 f"{saved}: holds another model than the config describes; go on with the same model options, "
                 "or start anew with another exp_dir"
             )
         weights, optimizer, scaler, self.at = load_training(saved)
+        every = [name for name, _ in self.bundle.model.named_parameters()]  # what was saved without names
+        if optimizer["param_groups"][0].get("names", every) != list(learning_parameters(self.bundle.model)):
+            raise UserError(
+                f"{saved}: other parameters were frozen than with training.freeze={list(self.loop.freeze)}; go on with "
+                "the same ones, or begin anew with another exp_dir and training.init"
+            )
         self.bundle.model.load_state_dict(weights)
         self.records = read_metrics(self.folder / "metrics.jsonl")[: self.at.epoch]
         self.say(f"resuming from {saved}: epoch {self.at.epoch + 1}, batch {self.at.batches + 1}")

@@ -9,6 +9,7 @@ from lhotse import CutSet
 
 from s2s.audio.fbank import Fbank
 from s2s.audio.normalise import FeatureStatistics, GlobalNormalise
+from s2s.data.alignments import with_token_ends
 from s2s.data.corpus import load_corpus
 from s2s.data.dataset import SpeechDataset
 from s2s.data.validate import ctc_problems, drop, duration_limit_problems, validate
@@ -16,6 +17,7 @@ from s2s.errors import UserError
 from s2s.models.build import build
 from s2s.models.bundle import Bundle
 from s2s.models.hybrid import HybridModel
+from s2s.models.segmental import SegmentalModel
 from s2s.tokenizers.load import load_tokenizer
 from s2s.training.config import TrainConfig
 
@@ -57,7 +59,14 @@ def training_cuts(
     cuts, left_out = drop(corpus, problems, config.data.skip)
     if left_out:
         say(f"{key}: {left_out}")
-    return cuts
+    if config.data.alignments is None:
+        return cuts
+    if not isinstance(bundle.model, SegmentalModel):
+        raise UserError(
+            f"data.alignments={config.data.alignments}: is for a segmental model, and this is a "
+            f"{type(bundle.model).__name__}; leave it out"
+        )
+    return with_token_ends(cuts, config.data.alignments, bundle.tokenizer)
 
 
 def set_feature_statistics(bundle: Bundle, cuts: CutSet) -> None:

@@ -26,7 +26,7 @@ def validate(
         batch = to_device(batch)
         memory = model.encode(batch.source, batch.source_lengths)
         tokens = int(batch.target_lengths.sum())
-        total += float(model.loss(memory, batch.target, batch.target_lengths).total) * tokens
+        total += float(model.loss(memory, batch.target, batch.target_lengths, batch.target_ends).total) * tokens
         weight += tokens
         found = ctc_greedy(model.ctc(memory), memory.lengths, model.blank_id)
         for target, length, labels in zip(batch.target.tolist(), batch.target_lengths.tolist(), found, strict=True):

@@ -34,7 +34,7 @@ def real_text(root: Path, name: str) -> list[str]:
 )
 def test_real_text_comes_back_from_a_saved_tokenizer(kind: str, name: str, data_root: Path, tmp_path: Path) -> None:
     lines = real_text(data_root, name)
-    tokenizer = train_tokenizer(kind, lines, 830)
+    tokenizer = train_tokenizer(kind, lines, None if kind == "word" else 830)
     tokenizer.save(tmp_path)
     again = load_tokenizer(tmp_path)
     assert (again.kind, again.vocab_size) == (kind, tokenizer.vocab_size)
