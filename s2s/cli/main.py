@@ -16,6 +16,7 @@ from s2s.cli import (
     import_,
     info,
     lm,
+    plot,
     prune,
     score,
     stream,
@@ -52,6 +53,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(lm.app, name="lm")
 app.add_typer(score.app, name="score")
+app.add_typer(plot.app, name="plot")
 
 
 def main() -> None:
