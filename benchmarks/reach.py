@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -19,7 +20,8 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from work import provenance, speech_features, write_record
 
 from s2s.conf import compose, to_dataclass
@@ -69,7 +71,8 @@ def measure(work: dict[str, Any]) -> dict[str, float]:
     torch.set_num_threads(work["threads"])
     torch.manual_seed(0)
     encoder = build(work["encoder"]).eval()
-    features = load_file(work["features"])["features"][: round(100 * work["seconds"])]
+    with safe_open(work["features"], framework="pt") as file:
+        features = file.get_slice("features")[: round(100 * work["seconds"])]
     encoder(features[None, :500], torch.tensor([500]))
     before = peak_mb()
     start = time.perf_counter()
@@ -82,6 +85,10 @@ def measure(work: dict[str, Any]) -> dict[str, float]:
         "frames": memory.states.size(1),
         "parameters": sum(p.numel() for p in encoder.parameters()),
     }
+
+
+def write_features(data_root: str | None, seconds: float, path: Path) -> None:
+    save_file({"features": speech_features(data_root, [seconds])[0]}, path)
 
 
 def plot(points: list[dict[str, Any]], path: Path) -> None:
@@ -116,7 +123,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         features = Path(folder) / "features.safetensors"
         data_root = options.data_root or os.environ.get("S2S_DATA")
-        save_file({"features": speech_features(data_root, [max(options.seconds)])[0]}, features)
+        # In a process of its own: a process that is started begins with the peak memory of the one that starts it.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            pool.apply(write_features, (data_root, max(options.seconds), features))
         for reach in options.reaches:
             for positions in options.positions:
                 encoder = encoder_config(options.model, options.layers, positions, reach)

@@ -3,17 +3,20 @@
     python benchmarks/streaming.py chunks --bundle DIR --data DIR     WER and latency of a streaming model, by chunk
     python benchmarks/streaming.py policies                           BLEU against LAAL of Whisper, by policy
     python benchmarks/streaming.py sessions --bundle DIR --data DIR   how many sessions one core holds
+    python benchmarks/streaming.py hours --bundle DIR --data DIR      memory and speed of a session that goes on and on
 
 `chunks` decodes a Kaldi data directory through sessions fed 0.1 s at a time, on a simulated clock. `policies` has
 Whisper base, whose weights a package has, translate the longest Asterisk prompts of a language into English with no
 training; references are the same prompts in English. `sessions` gives each of N sessions 0.1 s at a time and processes
-all that are ready together; a core holds as many as it hears in real time.
+all that are ready together; a core holds as many as it hears in real time. `hours` feeds one session the same speech
+again and again, 0.1 s at a time, and reads the memory of the process every ten minutes of speech.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import time
@@ -42,6 +45,7 @@ from s2s.streaming.settings import StreamSettings
 
 HERE = Path(__file__).parent
 PIECE = 0.1
+WHOLE = 60.0  # seconds of a chunk that holds any utterance
 LONGEST = 20.0  # seconds of a prompt: longer ones are several sentences
 POLICIES = (
     ("simul_whisper", {"frames": (4, 25, 75)}),
@@ -55,12 +59,12 @@ POLICIES = (
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("chunks", "policies", "sessions"))
+    parser.add_argument("what", choices=("chunks", "policies", "sessions", "hours"))
     parser.add_argument("--bundle", type=Path, help="a streaming model")
     parser.add_argument("--data", type=Path, help="Kaldi data directory")
     parser.add_argument("--data-root", default=os.environ.get("S2S_DATA"), help="folder with the Asterisk prompts")
     parser.add_argument(
-        "--chunks", type=float, nargs="+", default=[0.16, 0.32, 0.64, 1.28, 60], help="seconds; 60 sees whole utterances"
+        "--chunks", type=float, nargs="+", default=[0.16, 0.32, 0.64, 1.28, WHOLE], help="seconds; 60 sees all"
     )
     parser.add_argument("--decodings", nargs="+", default=["ctc_prefix", "rescoring"])
     parser.add_argument("--language", default="fr")
@@ -69,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--step", type=float, default=1.0, help="seconds between two searches of a policy")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--seconds", type=float, default=20.0, help="of speech in each session")
+    parser.add_argument("--hours", type=float, default=1.0, help="of speech in one session")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=None, help="(default: results/streaming_WHAT.json)")
     parser.add_argument("--plot", type=Path, default=None, help="(default: ../docs/streaming_WHAT.png)")
@@ -269,6 +274,39 @@ def together(streamer: Streamer, streams: Sequence[Tensor]) -> float:
     return time.perf_counter() - begun
 
 
+def hours(options: argparse.Namespace) -> list[dict[str, Any]]:
+    streamer = load_stream(options.bundle, StreamSettings.of(options.decodings[0], None, []), options.chunks[0])
+    speech = torch.cat([x for _, x in waveforms(options.data, streamer.sampling_rate, options.limit)])
+    pieces = speech.split(round(PIECE * streamer.sampling_rate))
+    session, finals, fed = streamer.session(), 0, 0
+    begun, rows = time.perf_counter(), []
+    for piece in itertools.cycle(pieces):
+        finals += sum(event.kind == "final" for event in session.feed(piece))
+        before, fed = fed, fed + len(piece)
+        minutes = [int(samples / streamer.sampling_rate / 600) for samples in (before, fed)]
+        if minutes[0] < minutes[1]:
+            rows.append(
+                {
+                    "decoding": options.decodings[0],
+                    "chunk": options.chunks[0],
+                    "minutes": 10 * minutes[1],
+                    "finals": finals,
+                    "mib": round(resident_mib(), 1),
+                    "real_time_factor": (time.perf_counter() - begun) / (fed / streamer.sampling_rate),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+        if fed >= 3600 * options.hours * streamer.sampling_rate:
+            return rows
+    return rows
+
+
+def resident_mib() -> float:
+    """Memory of this process as Linux counts it."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def draw(what: str, rows: Sequence[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
@@ -279,24 +317,34 @@ def draw(what: str, rows: Sequence[dict[str, Any]], path: Path) -> None:
         "chunks": ("word", "wer", "decoding"),
         "policies": ("LAAL", "bleu", "policy"),
         "sessions": ("sessions", "audio_seconds_a_second", "decoding"),
+        "hours": ("minutes", "mib", "decoding"),
     }[what]
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    factor = 100 if y == "wer" else 1
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         name = f"{row[kind]}, {row['chunk']:g} s" if what == "sessions" else row[kind]
         curves.setdefault(name, []).append(row)
     for name, own in curves.items():
         own = sorted(own, key=lambda row: row[x])
-        axes.plot([row[x] for row in own], [row[y] for row in own], marker="o", label=name)
+        axes.plot([row[x] for row in own], [factor * row[y] for row in own], marker="o", label=name)
+        if what == "chunks":
+            for row in own:
+                seconds = f"{row['chunk']:g} s" if row["chunk"] < WHOLE else "whole"
+                axes.annotate(seconds, (row[x], factor * row[y]), (4, 6), textcoords="offset points", fontsize="small")
     labels = {
         "word": "median delay of a word, from its end until it stands for good (s)",
-        "wer": "word error rate",
+        "wer": "word error rate (%)",
         "LAAL": "LAAL (ms)",
         "bleu": "BLEU",
         "sessions": "sessions at once",
+        "minutes": "minutes of speech",
+        "mib": "memory of the process (MiB)",
         "audio_seconds_a_second": "seconds of audio heard in a second",
     }
-    axes.set(xlabel=labels[x], ylabel=labels[y], ylim=(0, None))
+    axes.set(xlabel=labels[x], ylabel=labels[y])
+    if what in ("sessions", "hours"):
+        axes.set_ylim(0, None)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -305,7 +353,7 @@ def draw(what: str, rows: Sequence[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    rows = {"chunks": chunks, "policies": policies, "sessions": sessions}[options.what](options)
+    rows = {"chunks": chunks, "policies": policies, "sessions": sessions, "hours": hours}[options.what](options)
     record = {"measured": provenance(options.threads), "rows": rows}
     write_record(record, options.out or HERE / "results" / f"streaming_{options.what}.json")
     draw(options.what, rows, options.plot or HERE.parent / "docs" / f"streaming_{options.what}.png")
