@@ -165,10 +165,7 @@ def policies(options: argparse.Namespace) -> list[dict[str, Any]]:
                     options.model, settings, options.step, language=options.language, task="translate"
                 )
                 recordings = [read_audio(folder / path, streamer.sampling_rate)[0] for path, _ in prompts]
-                begun = time.perf_counter()
                 found = side_by_side(streamer, recordings)
-                spent = time.perf_counter() - begun
-                seconds = sum(map(len, recordings)) / streamer.sampling_rate
                 instances = [
                     instance(number, path, reference, events, len(samples) / streamer.sampling_rate)
                     for number, ((path, reference), events, samples) in enumerate(
@@ -186,7 +183,6 @@ def policies(options: argparse.Namespace) -> list[dict[str, Any]]:
                         "utterances": len(prompts),
                         "bleu": bleu.score,
                         "LAAL": report["LAAL"],
-                        "real_time_factor": spent / seconds,
                     }
                 )
                 print(json.dumps(rows[-1]), flush=True)

@@ -14,6 +14,7 @@ from s2s.decoding.streaming.policies import build_policy, build_simultaneous
 from s2s.errors import UserError
 from s2s.models.bundle import Bundle, load_bundle, read_config
 from s2s.models.hybrid import HybridModel
+from s2s.models.segmental import SegmentalModel
 from s2s.models.whisper import Whisper
 from s2s.nn.quantise import set_dtype
 from s2s.pretrained.names import find_model
@@ -28,6 +29,8 @@ from s2s.transcription.request import Request
 from s2s.transcription.transcriber import Transcriber
 from s2s.transcription.whisper import WhisperTranscriber
 from s2s.translation import Translator, load_translation_model
+
+DECODINGS: dict[type, str] = {Whisper: "whisper", SegmentalModel: "segmental"}  # of models that have one of their own
 
 
 def load(
@@ -112,7 +115,8 @@ def _chunk_streamer(
     frame = transcriber.seconds_per_frame
     chunk_size = max(1, round((0.64 if chunk is None else chunk) / frame))
     left_chunks = max(0, round((5.12 if left is None else left) / (frame * chunk_size)))
-    decoding = settings.decoding or load_decoding_config(["decoding=ctc_prefix"])
+    segmental = isinstance(transcriber.bundle.model, SegmentalModel)
+    decoding = settings.decoding or load_decoding_config([f"decoding={'segmental' if segmental else 'ctc_prefix'}"])
     chunked = replace(decoding, chunk_size=chunk_size, left_chunks=left_chunks)
     return ChunkStreamer(transcriber.bundle, chunked, settings.endpoint)
 
@@ -130,6 +134,11 @@ def _whole_streamer(
         ear, name = HybridEar(transcriber.bundle), "local_agreement"
     policy = build_policy(settings.policy or name, settings.policy_options)
     bundle = transcriber.bundle
+    if isinstance(bundle.model, SegmentalModel):
+        raise UserError(
+            "this segmental model hears whole utterances, and its decoder goes on with time and not from a text, as a "
+            "policy wants; to stream it, train it with an encoder that hears chunks: model=streaming_segmental"
+        )
     search = build_search(transcriber.decoding, [bundle.model], bundle.tokenizer)
     if not isinstance(search, LabelSearch):
         raise UserError("decoding: a policy needs one search that goes on from a text, such as beam, greedy or joint")
@@ -140,4 +149,5 @@ def _whole_streamer(
 def default_decoding(bundle: str | os.PathLike[str]) -> str:
     """The decoding, of those in conf/decoding, with which `load` has a bundle search when it is given none."""
     target = read_config(bundle)["model"].get("_target_")
-    return "whisper" if target == f"{Whisper.__module__}.{Whisper.__qualname__}" else "joint"
+    own = {f"{model.__module__}.{model.__qualname__}": name for model, name in DECODINGS.items()}
+    return own.get(target, "joint")

@@ -26,9 +26,9 @@ def decode(
 ) -> None:
     """Decode a data set and write its transcripts in Kaldi's `text` format, with the real-time factor.
 
-    Modes: decoding=joint (default), beam, greedy, ctc_greedy, ctc_prefix, rescoring, diverse, sampling or mbr. Written
-    on request: nbest.jsonl (decoding.nbest above 1), ctm with the times of words (decoding.token_times=true), and
-    attention.safetensors (decoding.attention=true).
+    Modes: decoding=joint (default), beam, greedy, ctc_greedy, ctc_prefix, rescoring, diverse, sampling or mbr, and for
+    models that are made for it monotonic or segmental. Written on request: nbest.jsonl (decoding.nbest above 1), ctm
+    with the times of words (decoding.token_times=true), and attention.safetensors (decoding.attention=true).
     """
     import json
     import time

@@ -57,7 +57,8 @@ def stream(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of a hybrid model: ctc_prefix (the default), ctc_greedy, rescoring (two passes) or joint.",
+            help="Of a hybrid model: ctc_prefix (the default), ctc_greedy, rescoring (two passes), joint or monotonic; "
+            "of a segmental one: segmental (the default), ctc_prefix or ctc_greedy.",
         ),
     ] = None,
     policy: Annotated[
@@ -65,7 +66,7 @@ def stream(
         typer.Option(
             metavar="NAME",
             help="When to commit to words, of a model that hears everything anew: simul_whisper (the default for "
-            "Whisper), local_agreement (for others), align_att, edatt, hold_n or wait_k.",
+            "Whisper), local_agreement (for others), align_att, edatt, monotonic, hold_n or wait_k.",
         ),
     ] = None,
     overrides: Annotated[

@@ -54,8 +54,8 @@ def transcribe(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="joint, greedy, beam, ctc_greedy, ...; default: whisper for Whisper, joint for a hybrid "
-            "CTC/attention model.",
+            help="joint, greedy, beam, ctc_greedy, ...; default: whisper for Whisper, segmental for a segmental model, "
+            "joint for any other hybrid one.",
         ),
     ] = None,
     beam_size: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept in a beam search.")] = None,

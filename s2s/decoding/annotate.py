@@ -14,6 +14,7 @@ from s2s.models.ctc import CTC
 from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
+from s2s.models.segmental import SegmentalModel
 
 
 class AnnotatingSearch:
@@ -42,11 +43,22 @@ class AnnotatingSearch:
         return found
 
     def _attended(self, memory: Memory, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+        if isinstance(self.model, SegmentalModel):
+            return _attended_in_segments(self.model, memory, hypotheses)
         longest = max(len(h.tokens) for h in hypotheses)
         first = memory.prompts[0].tolist() if isinstance(memory, PromptedMemory) else [self.model.bos_id]
         rows = [[*first, *h.tokens, *[0] * (longest - len(h.tokens))] for h in hypotheses]
         weights = self.model.decoder.attention(memory, memory.lengths.new_tensor(rows))[:, len(first) - 1 :]  # (n,U,T)
         return [replace(h, attention=w[: len(h.tokens)]) for h, w in zip(hypotheses, weights, strict=True)]
+
+
+def _attended_in_segments(model: SegmentalModel, memory: Memory, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """The hypotheses of one utterance, whose frames are their segments, with `attention`."""
+    longest, behind = max(len(h.tokens) for h in hypotheses), int(memory.lengths) + 1
+    tokens = [[model.bos_id, *h.tokens, *[0] * (longest - len(h.tokens))] for h in hypotheses]
+    ends = [[*(end for _, end in h.frames or []), *[behind] * (longest - len(h.tokens))] for h in hypotheses]
+    weights = model.decoder.attention(memory, memory.lengths.new_tensor(tokens), memory.lengths.new_tensor(ends))
+    return [replace(h, attention=w[: len(h.tokens)]) for h, w in zip(hypotheses, weights, strict=True)]
 
 
 @torch.inference_mode()

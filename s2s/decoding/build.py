@@ -25,6 +25,7 @@ from s2s.decoding.repetition import LoopGuard, NgramBlocking
 from s2s.decoding.rescoring import Rescorer, RescoringSearch
 from s2s.decoding.sampling import Sampling
 from s2s.decoding.scorers import CandidateScorer, DecoderScorer, LengthBonus, Scorer
+from s2s.decoding.segmental import SegmentalSearch
 from s2s.decoding.whisper import TimestampTokens, WhisperScorer
 from s2s.errors import UserError
 from s2s.models.encoder_decoder import EncoderDecoder
@@ -32,6 +33,7 @@ from s2s.models.hybrid import HybridModel
 from s2s.models.language_model import TransformerLanguageModel
 from s2s.models.lm_bundle import check_vocabulary, load_language_model
 from s2s.models.memory import AttentionDecoder
+from s2s.models.segmental import SegmentalModel
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.models.whisper import Whisper
 from s2s.tokenizers.base import SPACE, Tokenizer
@@ -39,18 +41,26 @@ from s2s.tokenizers.whisper import WhisperTokenizer
 
 Scorers = dict[str, tuple[Scorer | CandidateScorer, float]]
 AnyModel = HybridModel | EncoderDecoder
+KEPT_APART = 32  # frames at which segments ended, whose hypotheses a segmental search keeps apart
 
 
 def build_search(config: DecodingConfig, models: Sequence[AnyModel], tokenizer: Tokenizer) -> Search:
     """The search that `config` describes over the outputs of `models`, an ensemble where they are several.
 
     Raises UserError for a value out of range, for a file that cannot be read, for a language model or phrases that
-    are not of the tokenizer's vocabulary, and for what asks for a CTC output where a model has none.
+    are not of the tokenizer's vocabulary, and for what asks for a CTC output, or heads that stop, where a model has
+    none.
     """
     model = models[0]
     if not isinstance(model, HybridModel):
         _check_without_ctc(config)
-    if config.search in ("beam", "ctc_prefix") and config.beam_size > model.vocab_size:
+    _check_segmental(config, models)
+    if config.search == "monotonic" and not getattr(model.decoder, "stopping_heads", None):
+        raise UserError(
+            "decoding.search=monotonic: no head of this model's decoder stops; it is for a Transformer decoder with "
+            "cross_attention.kind=monotonic. For this one choose another, such as beam"
+        )
+    if config.search in ("beam", "monotonic", "ctc_prefix") and config.beam_size > model.vocab_size:
         raise UserError(
             f"decoding.beam_size={config.beam_size}: expected 1 to {model.vocab_size}, the size of the vocabulary"
         )
@@ -67,8 +77,9 @@ def build_search(config: DecodingConfig, models: Sequence[AnyModel], tokenizer: 
         search = MBRSearch(search, tokenizer.decode, config.mbr, weights, config.mbr_temperature, nbest)
     if config.max_compression_ratio is not None:
         search = LoopGuard(search, tokenizer.decode, config.max_compression_ratio, config.nbest)
-    if config.token_times or config.attention:
-        search = AnnotatingSearch(search, model, config.token_times, config.attention)
+    token_times = config.token_times and config.search != "segmental"  # a segmental search knows them
+    if token_times or config.attention:
+        search = AnnotatingSearch(search, model, token_times, config.attention)
     return search
 
 
@@ -85,6 +96,27 @@ def _check_without_ctc(config: DecodingConfig) -> None:
             raise UserError(f"decoding.{name}: is for a model with a CTC output, this one has a decoder only")
 
 
+def _check_segmental(config: DecodingConfig, models: Sequence[AnyModel]) -> None:
+    """Refuse what a segmental decoder cannot do, and what only it can."""
+    if not any(isinstance(model, SegmentalModel) for model in models):
+        if config.search == "segmental":
+            raise UserError(
+                "decoding.search=segmental: this model's decoder is not segmental; choose another, such as beam"
+            )
+        return
+    refused = {
+        f"search={config.search}": config.search not in ("segmental", "ctc_greedy", "ctc_prefix"),
+        "rescore=true": config.rescore,
+        "attention=true": config.attention and config.search != "segmental",
+    }
+    for name, is_asked in refused.items():
+        if is_asked:
+            raise UserError(
+                f"decoding.{name}: needs a decoder that goes from label to label, and this model's goes from frame to "
+                "frame; choose decoding=segmental, or ctc_greedy or ctc_prefix without it"
+            )
+
+
 def _nbest(config: DecodingConfig, later_passes: Sequence[bool]) -> int:
     """How many hypotheses a pass returns: all that a later one may choose from."""
     return config.beam_size if any(later_passes) else config.nbest
@@ -98,6 +130,9 @@ def _first_pass(
     nbest: int,
 ) -> Search:
     model = models[0]
+    if isinstance(model, SegmentalModel) and config.search == "segmental":
+        apart = KEPT_APART if config.segment_search == "segmental" else 0
+        return SegmentalSearch(model, config.beam_size, nbest, apart, config.recombine, config.beam_threshold)
     if isinstance(model, HybridModel) and config.search == "ctc_greedy":
         return CTCGreedySearch(model.ctc)
     if isinstance(model, HybridModel) and config.search == "ctc_prefix":

@@ -10,7 +10,9 @@ from s2s.conf import compose, to_dataclass
 from s2s.errors import UserError, nearest
 from s2s.nn.attention.reach import Chunked
 
-SEARCHES = ("beam", "sampling", "ctc_greedy", "ctc_prefix")
+SEARCHES = ("beam", "monotonic", "segmental", "sampling", "ctc_greedy", "ctc_prefix")
+SEGMENT_SEARCHES = ("segmental", "time_synchronous")
+RECOMBINATIONS = ("max", "sum")
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class DecodingConfig:
     """How to search; a value that the chosen search would not heed is refused.
 
     Attributes:
-        search: "beam" (with beam_size 1: greedy), "sampling", "ctc_greedy" or "ctc_prefix".
+        search: "beam" (with beam_size 1: greedy), "monotonic" (the same, of a decoder whose heads stop), "segmental"
+            (of a segmental model), "sampling", "ctc_greedy" or "ctc_prefix".
         beam_size: hypotheses kept, or samples drawn.
         nbest: hypotheses returned.
         ctc_weight: share of the CTC prefix score in a beam, the attention decoder has the rest; 1: CTC alone. With
@@ -41,6 +44,10 @@ class DecodingConfig:
         num_candidates: tokens a hypothesis that CTC prefix and n-gram scores are made for; null: 1.5 times the beam in
             a beam search, 20 in a CTC prefix search, all when sampling.
         groups, diversity: diverse beam search.
+        segment_search: of a segmental model: "segmental" (hypotheses that end a segment at a frame compete among
+            themselves) or "time_synchronous" (blanks and labels compete alike).
+        recombine: hypotheses that have become one have the score of the better ("max") or of both ("sum").
+        beam_threshold: hypotheses so many nats below the best are dropped by a segmental search; null: none.
         temperature, top_k, top_p, typical_p, seed: sampling.
         rescore, reverse_weight: score the hypotheses again with the attention decoder; share of its right-to-left twin.
         mbr, mbr_temperature: "wer", "bleu" or "chrf": choose the text of least expected risk; flattens the scores.
@@ -82,6 +89,9 @@ class DecodingConfig:
     num_candidates: int | None = None
     groups: int = 1
     diversity: float = 0.0
+    segment_search: str = "segmental"
+    recombine: str = "max"
+    beam_threshold: float | None = 10.0
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
@@ -108,6 +118,11 @@ class DecodingConfig:
             raise UserError(
                 f"decoding.search={self.search}: expected one of {', '.join(SEARCHES)}.{nearest(self.search, SEARCHES)}"
             )
+        for name, values in (("segment_search", SEGMENT_SEARCHES), ("recombine", RECOMBINATIONS)):
+            if (value := getattr(self, name)) not in values:
+                raise UserError(f"decoding.{name}={value}: expected {' or '.join(values)}.{nearest(value, values)}")
+        if self.beam_threshold is not None and self.beam_threshold <= 0:
+            raise UserError(f"decoding.beam_threshold={self.beam_threshold}: expected more than 0 nats, or null")
         if not 0.0 <= self.ctc_weight <= 1.0:
             raise UserError(f"decoding.ctc_weight={self.ctc_weight}: expected a number from 0 to 1")
         if not 0.0 <= self.reverse_weight <= 1.0:
@@ -146,6 +161,7 @@ EVERYWHERE = {
 LISTS = {"mbr", "mbr_temperature", "max_compression_ratio", "rescore", "reverse_weight"}
 FUSION = {"lm", "lm_weight", "ngram", "ngram_weight", "phrases", "phrase_boost", "length_bonus", "num_candidates"}
 BEAM_ONLY = {"groups", "diversity", "length_alpha", "coverage_beta", "end_detection", "patience"}
+SEGMENTAL_ONLY = {"segment_search", "recombine", "beam_threshold"}
 SAMPLING_ONLY = {"temperature", "top_k", "top_p", "typical_p", "seed"}
 ONLY_WITH = {
     "lm_weight": "lm",
@@ -175,6 +191,12 @@ def _used(key: str, config: DecodingConfig) -> bool:
         return False
     if key in EVERYWHERE:
         return True
+    if key in SEGMENTAL_ONLY or config.search == "segmental":
+        return config.search == "segmental" and key in SEGMENTAL_ONLY | {
+            "mbr",
+            "mbr_temperature",
+            "max_compression_ratio",
+        }
     if config.search == "ctc_greedy":
         return False
     if config.search == "ctc_prefix":

@@ -47,7 +47,7 @@ def cache_bytes(model: nn.Module, dtype: torch.dtype = torch.float32) -> CacheBy
 
 
 def _numbers(attention: Attention) -> int:
-    return sum(heads * dim for heads, dim in attention.heads.cached_shapes())
+    return sum(heads * dim for heads, dim in attention.cached_shapes())
 
 
 def options_of(attention: Attention) -> dict[str, Any]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from s2s.errors import UserError
-from s2s.models.language_model import cross_entropy
-from s2s.models.memory import Decoder, Memory
 from s2s.nn.layer_fusion import check_layers
 
 
@@ -64,22 +61,16 @@ class AuxiliaryClassifiers(nn.Module):
         weighted = [weight * each for weight, each in zip(self.mix, logits, strict=True)]
         return torch.stack(weighted).sum(dim=0)
 
+    def loss(
+        self, logits: Sequence[Tensor], last: Tensor, measure: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of all, and its parts by name: of logits (...,V) of all, and the `last` one's loss.
 
-def decoder_loss(
-    decoder: Decoder, memory: Memory, tokens: Tensor, labels: Tensor, counted: Tensor, label_smoothing: float
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Nats per label of tokens (B,U) against labels (B,U), as `cross_entropy`, and in a training its parts by name.
-
-    In a training it is that of all classifiers where a decoder has several, otherwise of the last one.
-    """
-    measure = partial(cross_entropy, labels=labels, counted=counted, label_smoothing=label_smoothing)
-    classifiers = getattr(decoder, "classifiers", None)
-    if not isinstance(classifiers, AuxiliaryClassifiers) or not classifiers.training:
-        return measure(decoder(memory, tokens)), {}
-    log_probs, logits = decoder.classified(memory, tokens)  # type: ignore[attr-defined]
-    losses = [measure(each.log_softmax(dim=-1)) for each in logits[:-1]] + [measure(log_probs)]
-    loss = sum((w * each for w, each in zip(classifiers.weights, losses, strict=True)), torch.zeros_like(losses[0]))
-    mixed = measure(classifiers.mixed([each.detach() for each in logits]).log_softmax(dim=-1))
-    parts = {f"attention_layer_{layer}": each for layer, each in zip(classifiers.layers, losses, strict=False)}
-    # The second term is 0: it is there for its gradient, and the loss stays that of the paper.
-    return loss + (mixed - mixed.detach()), {**parts, "attention_mixed": mixed}
+        `measure` makes losses of log-probabilities (...,V).
+        """
+        losses = [measure(each.log_softmax(dim=-1)) for each in logits[:-1]] + [last]
+        loss = sum((w * each for w, each in zip(self.weights, losses, strict=True)), torch.zeros_like(last))
+        mixed = measure(self.mixed([each.detach() for each in logits]).log_softmax(dim=-1))
+        parts = {f"attention_layer_{layer}": each for layer, each in zip(self.layers, losses, strict=False)}
+        # The second term is 0: it is there for its gradient, and the loss stays that of the paper.
+        return loss + (mixed - mixed.detach()), {**parts, "attention_mixed": mixed}

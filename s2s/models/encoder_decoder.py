@@ -34,8 +34,9 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         if consistency < 0.0:
             raise UserError(f"consistency={consistency}: expected 0 or more, such as 5")
-        if consistency and getattr(decoder, "classifiers", None) is not None:
-            raise UserError(f"consistency={consistency}: is for a decoder without auxiliary classifiers; leave one out")
+        for other in ("classifiers", "alignment_loss"):
+            if consistency and getattr(decoder, other, None) is not None:
+                raise UserError(f"consistency={consistency}: is for a decoder without {other}; leave one of them out")
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"label_smoothing={label_smoothing}: expected a number from 0 to below 1")
         if label_smoothing and isinstance(decoder, PointerDecoder):

@@ -22,9 +22,9 @@ Sample = TypeVar("Sample")
 Kept = Mapping[str, Sequence[int]]  # the heads to keep, ascending, of each attention by its name in the model
 
 # The parameters of an attention that are of its heads: (H*d,...), (D,H*d) and (H,...).
-PROJECTIONS = ("heads.query", "heads.key", "heads.value", "scheme.projection")
+PROJECTIONS = ("heads.query", "heads.key", "heads.value", "scheme.projection", "stop.query", "stop.key")
 OUTPUT = "heads.out.weight"
-OF_EACH_HEAD = ("scheme.content_bias", "scheme.position_bias", "weighting.transform.a")
+OF_EACH_HEAD = ("scheme.content_bias", "scheme.position_bias", "weighting.transform.a", "stop.bias")
 
 
 def head_importance(model: nn.Module, samples: Iterable[Sample], loss: Callable[[Sample], Tensor]) -> dict[str, Tensor]:
@@ -119,6 +119,7 @@ def check_removable(name: str, attention: Attention) -> None:
         "queries choose among heads (active_heads)": any(isinstance(gate, Mixture) for gate in attention.gates),
         "a head's slope depends on its number (positions=alibi)": isinstance(attention.scheme, ALiBi),
         "a head's frames depend on its number (reach=strided)": attention.strided is not None,
+        "heads wait for each other (head_wait)": config.head_wait is not None,
     }
     for reason, applies in reasons.items():
         if applies:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from s2s.audio.normalise import UtteranceNormalise
 from s2s.errors import UserError
-from s2s.models.auxiliary_classifiers import decoder_loss
 from s2s.models.ctc import CTC
+from s2s.models.decoder_loss import decoder_loss
 from s2s.models.intermediate_ctc import IntermediateCTC, IntermediateCTCConfig
 from s2s.models.language_model import teacher_forced
 from s2s.models.memory import AttentionDecoder, Decoder, Encoder, Memory
@@ -24,8 +24,9 @@ from s2s.nn.lengths import right_to_left
 class HybridLoss(NamedTuple):
     """Losses of one batch, in nats per target token (eos counted for attention), for logging and descent.
 
-    `ctc` is of all layers that have a CTC output, `attention` of both decoders where there are two, and of all their
-    classifiers. `parts` are losses that these are made of, by name, where there are several.
+    `ctc` is of all layers that have a CTC output, `attention` of both decoders where there are two, of all their
+    classifiers, and with what their `alignment_loss` adds. `parts` are losses that these are made of, by name, where
+    there are several.
     """
 
     total: Tensor
@@ -90,12 +91,16 @@ class HybridModel(nn.Module):
         target: Tensor,
         target_lengths: Tensor,
         augment: Callable[[Tensor, Tensor], Tensor] | None = None,
+        target_ends: Tensor | None = None,
     ) -> HybridLoss:
-        """Joint loss of a batch; `augment` changes normalised features (B,S,F) of lengths (B,) before the encoder."""
+        """Joint loss of a batch; `augment` changes normalised features (B,S,F) of lengths (B,) before the encoder.
+
+        `target_ends` (B,U), the source frame after the last of each token, are for models that learn from them.
+        """
         features = self.normalise(source, lengths)
         if augment is not None:
             features = augment(features, lengths)
-        return self.loss(self._memory(features, lengths), target, target_lengths)
+        return self.loss(self._memory(features, lengths), target, target_lengths, target_ends)
 
     def encode(self, source: Tensor, lengths: Tensor, chunks: Chunked | None = None) -> Memory:
         """Features (B,S,F), lengths (B,) -> Memory; with `chunks`, that of a stream (see `StreamingEncoder`)."""
@@ -135,10 +140,12 @@ class HybridModel(nn.Module):
         """Windows of features (B,S,F), lengths (B,) -> Memory of their frames; as `StreamingEncoder.step`."""
         return self.streaming_encoder.step(self.normalise(source, lengths), lengths, past, self._within)
 
-    def loss(self, memory: Memory, target: Tensor, target_lengths: Tensor) -> HybridLoss:
+    def loss(
+        self, memory: Memory, target: Tensor, target_lengths: Tensor, target_ends: Tensor | None = None
+    ) -> HybridLoss:
         """Joint loss of targets (B,U) without bos and eos, lengths (B,) (Watanabe et al. 2017, eq. 12)."""
         ctc, ctc_parts = self._ctc_loss(memory, target, target_lengths)
-        attention, attention_parts = self._attention_loss(memory, target, target_lengths)
+        attention, attention_parts = self._attention_loss(memory, target, target_lengths, target_ends)
         total = self.ctc_weight * ctc + (1 - self.ctc_weight) * attention
         return HybridLoss(total, ctc, attention, {**ctc_parts, **attention_parts})
 
@@ -155,7 +162,7 @@ class HybridModel(nn.Module):
         return (1 - weight) * last + weight * intermediate, {"ctc_last": last, "ctc_intermediate": intermediate}
 
     def _attention_loss(
-        self, memory: Memory, target: Tensor, target_lengths: Tensor
+        self, memory: Memory, target: Tensor, target_lengths: Tensor, target_ends: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(1-ρ) L_left-to-right + ρ L_right-to-left, with ρ the reverse weight (Wu et al. 2021)."""
         forwards, parts = self._decoder_loss(self.decoder, memory, target, target_lengths)

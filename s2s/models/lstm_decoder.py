@@ -244,5 +244,7 @@ def _check(
         raise UserError(f"model_dim={model_dim}: readout=maxout makes pairs; choose an even one")
     if attention == "additive" and cross_attention is not None:
         raise UserError("cross_attention: has no effect with attention=additive; leave one of them out")
+    if cross_attention is not None and cross_attention.kind == "monotonic":
+        raise UserError("cross_attention.kind=monotonic: is for Transformer decoders; expected another one")
     if weight_feedback and attention != "additive":
         raise UserError(f"weight_feedback=true: is for attention=additive, not {attention}; leave it out")

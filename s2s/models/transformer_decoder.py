@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s.errors import UserError
+from s2s.models.alignment_loss import AlignmentLoss, AlignmentLossConfig
 from s2s.models.auxiliary_classifiers import AuxiliaryClassifiers, ClassifiersConfig
 from s2s.models.memory import Memory
+from s2s.models.transformer_state import Reading, TransformerDecoderState
 from s2s.nn.attention.cache import HypothesisCache
 from s2s.nn.attention.config import Attentions, of_decoder_layer, of_layer
 from s2s.nn.attention.multi_head import Cached
 from s2s.nn.attention.scores import count_bias
+from s2s.nn.attention.stop import Stops
 from s2s.nn.layer_fusion import GroupFusion, SurfaceFusion, SurfaceFusionConfig
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import Positions
-from s2s.nn.rows import RowBuffer, join_rows
 from s2s.nn.transformer import Past, TransformerLayer, before, from_cache
-
-
-@dataclass
-class TransformerDecoderState:
-    """The past of N = B*K hypotheses, and the memory's keys and values, once per utterance."""
-
-    past: HypothesisCache
-    memory: tuple[tuple[RowBuffer, ...], ...]  # keys and values (B,H',T,d) of each layer, or what they are made of;
-    # then those of the surface, where there is surface fusion
-    memory_counts: Tensor  # (B,1,1,T) as in Memory, bool where no frame stands for more than itself
-    need_attention: bool = False
-    attention: Tensor | None = None  # (B,K,T) of the last step, the mean of layers and heads, where asked for
 
 
 class TransformerDecoder(nn.Module):
@@ -70,6 +59,7 @@ class TransformerDecoder(nn.Module):
         group_size: int | None = None,
         surface_fusion: SurfaceFusionConfig | None = None,
         classifiers: ClassifiersConfig | None = None,
+        alignment_loss: AlignmentLossConfig | None = None,
     ) -> None:
         super().__init__()
         self.vocab_size, self.model_dim = vocab_size, model_dim
@@ -105,6 +95,9 @@ class TransformerDecoder(nn.Module):
         self.classifiers: AuxiliaryClassifiers | None = None
         if classifiers is not None:
             self.classifiers = AuxiliaryClassifiers(classifiers, num_layers, model_dim, vocab_size)
+        self.alignment_loss: AlignmentLoss | None = None
+        if alignment_loss is not None:
+            self.alignment_loss = AlignmentLoss(alignment_loss, num_layers, self.stopping_heads)
         self.mixes = False
 
     def mixing(self) -> TransformerDecoder:
@@ -122,6 +115,12 @@ class TransformerDecoder(nn.Module):
     def max_positions(self) -> int | None:
         """How many tokens it can take, bos or prompt included; None: any number."""
         return self.positions.max_positions or None
+
+    @property
+    def stopping_heads(self) -> dict[int, int]:
+        """How many heads stop in the memory (kind=monotonic), by the numbers of the layers that have such."""
+        attentions = (layer.memory_attention for layer in self.layers)
+        return {i: each.num_heads for i, each in enumerate(attentions) if each.stop is not None}
 
     def _memory(self, memory: Memory) -> tuple[tuple[Cached, ...], Tensor]:
         """Keys and values (B,H',T,d) of every layer, and the counts (B,1,1,T) of frames, bool where all are 0 or 1.
@@ -158,7 +157,7 @@ class TransformerDecoder(nn.Module):
         """What `_together` put side by side (...,D') -> its parts (...,D)"""
         return x.split(self.model_dim, dim=-1)
 
-    def _all_logits(self, x: Tensor) -> list[Tensor]:
+    def all_logits(self, x: Tensor) -> list[Tensor]:
         """Logits (...,V) of all classifiers of what the layers give (...,D'), the last layer's at the end."""
         auxiliary = [] if self.classifiers is None else self.classifiers(self._parts(x))
         return [*auxiliary, self.logits(x)]
@@ -166,19 +165,14 @@ class TransformerDecoder(nn.Module):
     def log_probs(self, x: Tensor) -> Tensor:
         """What the layers give (...,D') -> log-probabilities (...,V) of each next token."""
         mix = self.classifiers if self.mixes else None
-        logits = self.logits(x) if mix is None else mix.mixed(self._all_logits(x))
+        logits = self.logits(x) if mix is None else mix.mixed(self.all_logits(x))
         if self.surface is None:
             return logits.log_softmax(dim=-1)
         return self.surface.log_probs(logits, self._output(self._parts(x)[-1]))
 
     def forward(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on, N a multiple of B -> log-probabilities (N,U,V) of each next token"""
-        return self.log_probs(self._parallel(memory, tokens)[0])
-
-    def classified(self, memory: Memory, tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """tokens (N,U) -> what `forward` gives of them, and logits (N,U,V) of all classifiers, the last at the end."""
-        x, _ = self._parallel(memory, tokens)
-        return self.log_probs(x), self._all_logits(x)
+        return self.log_probs(self.parallel(memory, tokens).x)
 
     def attention(self, memory: Memory, tokens: Tensor) -> Tensor:
         """tokens (N,U) from bos on -> where each looked (N,U,T): the mean weights of all layers and heads."""
@@ -190,18 +184,34 @@ class TransformerDecoder(nn.Module):
 
         A head is the number of its layer and its own number in the layer.
         """
-        x, weights = self._parallel(memory, tokens, {layer for layer, _ in heads})
-        looked = [
-            weights[layer][:, head].reshape(len(tokens), tokens.size(1), -1) for layer, head in heads
-        ]  # (B,N/B*U,T) -> (N,U,T)
-        return x, torch.stack(looked, dim=1)
+        reading = self.parallel(memory, tokens, {layer for layer, _ in heads})
+        return reading.x, torch.stack([reading.weights[layer][:, head] for layer, head in heads], dim=1)
 
-    def _parallel(
-        self, memory: Memory, tokens: Tensor, weights_of: Collection[int] = ()
-    ) -> tuple[Tensor, dict[int, Tensor]]:
+    def stops(self, memory: Memory, tokens: Tensor) -> Tensor:
+        """tokens (N,U) from bos on -> the frames (N,H,U) where all heads that stop did so, to predict the next of each.
+
+        Raises UserError where there are none.
+        """
+        if not self.stopping_heads:
+            raise UserError("no head of this decoder stops: none of its layers has cross_attention.kind=monotonic")
+        alignments = self.parallel(memory, tokens).alignments
+        return torch.cat([each.argmax(dim=-1) for each in alignments.values()], dim=1)
+
+    def parallel(self, memory: Memory, tokens: Tensor, weights_of: Collection[int] = ()) -> Reading:
+        """tokens (N,U) from bos on, N a multiple of B, and the numbers of layers whose weights are wanted."""
         x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         pairs, counts = self._memory(memory)
-        return self._through_layers(x, lambda layer: before, pairs, count_bias(counts, x), weights_of)
+        rows = len(tokens) // len(counts)
+        stops = self._stops(rows)
+        x, weights = self._through_layers(x, lambda _: before, pairs, count_bias(counts, x), stops, weights_of)
+        alignments = {i: each.alignment for i, each in stops.items() if each.alignment is not None}
+        return Reading.of(x, weights, alignments, rows)
+
+    def _stops(self, rows: int, before: Tensor | None = None) -> dict[int, Stops]:
+        """For K=`rows` hypotheses an utterance, by layers; `before` (B,K,H) as in `HypothesisCache.stopped`."""
+        heads = self.stopping_heads
+        parts = [None] * len(heads) if before is None else before.split(list(heads.values()), dim=-1)
+        return {i: Stops(rows, part) for i, part in zip(heads, parts, strict=True)}
 
     def _through_layers(
         self,
@@ -209,12 +219,13 @@ class TransformerDecoder(nn.Module):
         past: Callable[[int], Past],
         memory: Sequence[Cached],
         bias: Tensor | None,
+        stops: Mapping[int, Stops],
         weights_of: Collection[int] = (),
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Embedded tokens (A,U,D) -> what the layers give (A,U,D'), and the weights (B,H,A/B*U,T) of some of them."""
         given, kept = [], {}
         for i, layer in enumerate(self.layers):
-            x, weights = layer(x, past(i), memory[i], bias, need_weights=i in weights_of)
+            x, weights = layer(x, past(i), memory[i], bias, need_weights=i in weights_of, stops=stops.get(i))
             given.append(x)
             if weights is not None:
                 kept[i] = weights
@@ -242,12 +253,9 @@ class TransformerDecoder(nn.Module):
         pairs, counts = self._memory(memory)
         heads = [layer.self_attention.heads for layer in self.layers]
         shapes, stride = [each.cached_shapes() for each in heads], math.gcd(*(each.stride for each in heads))
-        return TransformerDecoderState(
-            past=HypothesisCache.empty(len(counts), beam_size, shapes, like=pairs[0][0], stride=stride),
-            memory=tuple(tuple(map(RowBuffer, cached)) for cached in pairs),
-            memory_counts=counts,
-            need_attention=need_attention,
-        )
+        stopping = sum(self.stopping_heads.values())
+        past = HypothesisCache.empty(len(counts), beam_size, shapes, pairs[0][0], stride, stopping)
+        return TransformerDecoderState.of(past, pairs, counts, need_attention)
 
     def prompt(self, tokens: Tensor, lengths: Tensor, state: TransformerDecoderState) -> Tensor:
         """Begin all hypotheses of an utterance with tokens (B,P), lengths (B,) -> what the layers give (B,P,D').
@@ -259,7 +267,7 @@ class TransformerDecoder(nn.Module):
         positions = state.past.positions[:, :1] + torch.arange(tokens.size(1), device=tokens.device)
         x = self._embed(tokens, self.positions(positions))
         mask = state.past.open_shared(valid_mask(lengths, tokens.size(1)))
-        return self._read_on(x, mask, state)[0]
+        return self._read_on(x, mask, state, state.past.stopped[:, :1], lengths.unsqueeze(1))[0]
 
     def step(self, tokens: Tensor, state: TransformerDecoderState) -> tuple[Tensor, TransformerDecoderState]:
         """Last tokens (N,) -> log-probabilities (N,V) of the next; a token of -1 leaves its row as it was."""
@@ -268,37 +276,43 @@ class TransformerDecoder(nn.Module):
     def advance(self, tokens: Tensor, state: TransformerDecoderState) -> Tensor:
         """Last tokens (N,) -> what the layers give (N,D'), the state advanced in place, as in `step`."""
         past = state.past
-        grid = past.positions.shape
-        x = self._embed(tokens.clamp(min=0).view(grid), self.positions(past.positions))  # (B,K,D)
-        x, weights = self._read_on(x, past.open(), state, range(len(self.layers)) if state.need_attention else ())
-        past.close(tokens.view(grid) >= 0)
+        grown = tokens.view(past.positions.shape) >= 0
+        x = self._embed(tokens.clamp(min=0).view_as(grown), self.positions(past.positions))  # (B,K,D)
+        weights_of = range(len(self.layers)) if state.need_attention else ()
+        x, weights = self._read_on(x, past.open(), state, past.stopped, grown.long(), weights_of)
+        past.close(grown)
         state.attention = torch.stack([w.mean(dim=1) for w in weights.values()]).mean(dim=0) if weights else None
         return x.flatten(0, 1)
 
     def _read_on(
-        self, x: Tensor, mask: Tensor, state: TransformerDecoderState, weights_of: Collection[int] = ()
+        self,
+        x: Tensor,
+        mask: Tensor,
+        state: TransformerDecoderState,
+        stopped: Tensor,
+        counts: Tensor,
+        weights_of: Collection[int] = (),
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """As `_through_layers`, of new tokens (B,U,D) that enter the cache, which `mask` (B,1,U,P) shows."""
+        """As `_through_layers`, of new tokens (B,A/B*U,D) that enter the cache, which `mask` (B,1,U,P) shows.
+
+        Heads stopped last at `stopped` (B,K,H); the first `counts` (B,K) of the tokens are real.
+        """
         memory = [tuple(buffer.rows for buffer in buffers) for buffers in state.memory]
-        bias = count_bias(state.memory_counts, x)
-        return self._through_layers(x, lambda i: from_cache(state.past, i, mask), memory, bias, weights_of)
+        stops = self._stops(stopped.size(1), stopped)
+        past, bias = state.past, count_bias(state.memory_counts, x)
+        found = self._through_layers(x, lambda i: from_cache(past, i, mask), memory, bias, stops, weights_of)
+        if stops:
+            past.stop(torch.cat([each.frames for each in stops.values()], dim=-1), counts)
+        return found
 
     def select(
         self, state: TransformerDecoderState, parents: Tensor, utterances: Tensor | None = None
     ) -> TransformerDecoderState:
         """Make row n continue from row `parents[n]`, of the same utterance; `utterances` are those that stay."""
-        state.past.select(parents, utterances)
-        if utterances is not None:
-            for buffer in chain.from_iterable(state.memory):
-                buffer.keep(utterances)
-            state.memory_counts = state.memory_counts.index_select(0, utterances)
+        state.select(parents, utterances)
         return state
 
     def join(self, state: TransformerDecoderState, other: TransformerDecoderState) -> TransformerDecoderState:
         """The utterances of `other` behind those of `state`."""
-        state.past.join(other.past)
-        both = zip(chain.from_iterable(state.memory), chain.from_iterable(other.memory), strict=True)
-        for buffer, more in both:
-            buffer.join(more.rows)
-        state.memory_counts = join_rows(state.memory_counts, other.memory_counts)
+        state.join(other)
         return state

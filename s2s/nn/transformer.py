@@ -11,6 +11,7 @@ from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.cache import HypothesisCache
 from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.attention.multi_head import Cached
+from s2s.nn.attention.stop import Stops
 from s2s.nn.feed_forward import FeedForward, Shared
 
 Past = Callable[[Attention, Tensor], Tensor]  # what self-attention makes of x (A,U,D) and what it may see
@@ -68,10 +69,11 @@ class TransformerLayer(nn.Module):
         memory: Cached | None = None,
         memory_mask: Tensor | None = None,
         need_weights: bool = False,
+        stops: Stops | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """x (A,U,D) over a memory of B utterances, A a multiple of B -> the same shape, and the weights if needed.
 
-        The weights are (B,H,A/B*U,T).
+        The weights are (B,H,A/B*U,T). `stops` are as in `Attention.over`.
         """
         y = self._before(x, self.norm_self)
         x = self._after(x + self.dropout(past(self.self_attention, y)), self.norm_self)
@@ -79,7 +81,7 @@ class TransformerLayer(nn.Module):
         if memory is not None:
             # All rows of one utterance attend as the queries of one sequence, so its keys and values are read once.
             y = self._before(x, self.norm_memory).view(memory[0].size(0), -1, x.size(-1))
-            attended, weights = self.memory_attention.over(y, memory, memory_mask, need_weights)
+            attended, weights = self.memory_attention.over(y, memory, memory_mask, need_weights, stops)
             x = self._after(x + self.dropout(attended).view_as(x), self.norm_memory)
         if self.feed_forward is not None:
             y = self._before(x, self.norm_feed_forward)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from s2s.audio.windows import Window
 from s2s.data.batch import Batch
-from s2s.decoding.alignment import Word, token_spans, word_times
+from s2s.decoding.alignment import Word, label_spans, word_times
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig
 from s2s.decoding.ensemble import encode
@@ -23,6 +24,7 @@ from s2s.models.bundle import Bundle
 from s2s.models.hybrid import HybridModel
 from s2s.models.lm_bundle import check_vocabulary
 from s2s.models.memory import Memory
+from s2s.models.segmental import SegmentalModel
 from s2s.transcription.recording import Audio, Recording
 from s2s.transcription.request import Request
 from s2s.transcription.sentences import shifted
@@ -30,10 +32,19 @@ from s2s.transcription.transcriber import Transcriber
 from s2s.transcription.transcript import Segment, Transcript
 
 
+class Aligned(NamedTuple):
+    """When what was said in an utterance was said, in seconds."""
+
+    pieces: list[str]  # of its tokens
+    ends: list[float]  # of each of them
+    words: list[Word]
+
+
 class HybridTranscriber(Transcriber):
     """A bundle with a search: audio in, text out.
 
-    `decoding` is how it searches (default: joint CTC/attention beam search), `others` the other members of an ensemble.
+    `decoding` is how it searches (default: joint CTC/attention beam search, or that of a segmental model), `others` the
+    other members of an ensemble.
     """
 
     def __init__(
@@ -43,7 +54,7 @@ class HybridTranscriber(Transcriber):
         others: Mapping[str, Bundle[HybridModel]] | None = None,
     ) -> None:
         self.bundle = bundle
-        self.decoding = decoding or DecodingConfig()
+        self.decoding = decoding or DecodingConfig("segmental" if isinstance(bundle.model, SegmentalModel) else "beam")
         for folder, other in (others or {}).items():
             check_vocabulary(other.tokenizer, bundle.tokenizer, f"decoding.ensemble: {folder}")
             if other.features.config != bundle.features.config:
@@ -138,11 +149,13 @@ class HybridTranscriber(Transcriber):
         features, lengths = self.bundle.features(samples.unsqueeze(0), torch.tensor([len(samples)]))
         tokens = torch.tensor([self.bundle.tokenizer.encode(text)], dtype=torch.long)
         size, seconds = torch.tensor([tokens.size(1)]), len(samples) / self.sampling_rate
-        return self.align_batch(Batch([recording.name], features, lengths, tokens, size, [text], seconds, []))[0][1]
+        return self.align_batch(Batch([recording.name], features, lengths, tokens, size, [text], seconds, []))[0][
+            1
+        ].words
 
     @torch.inference_mode()
-    def align_batch(self, batch: Batch) -> list[tuple[str, list[Word]]]:
-        """(id, words) of every utterance of a batch of features with targets."""
+    def align_batch(self, batch: Batch) -> list[tuple[str, Aligned]]:
+        """(id, tokens and words) of every utterance of a batch of features with targets."""
         if not len(batch):
             return []
         tokenizer, model = self.bundle.tokenizer, self.bundle.model
@@ -152,13 +165,15 @@ class HybridTranscriber(Transcriber):
                 raise UserError(f"{name}: '{text}' has characters that the tokenizer lacks; write it as in training")
         memory = model.encode(batch.source.to(self.device), batch.source_lengths.to(self.device))
         try:
-            spans = token_spans(model.ctc(memory), memory.lengths, targets, model.blank_id)
+            spans = label_spans(model, memory, targets)
         except UtteranceError as error:
             raise UserError(f"{batch.ids[error.utterance]}: {error.problem}") from error
-        return [
-            (name, word_times(tokenizer.pieces(tokens), frames, self.seconds_per_frame))
-            for name, tokens, frames in zip(batch.ids, targets, spans, strict=True)
-        ]
+        found = []
+        for name, tokens, frames in zip(batch.ids, targets, spans, strict=True):
+            pieces = tokenizer.pieces(tokens)
+            ends = [end * self.seconds_per_frame for _, end in frames]
+            found.append((name, Aligned(pieces, ends, word_times(pieces, frames, self.seconds_per_frame))))
+        return found
 
     @torch.inference_mode()
     def _decode(

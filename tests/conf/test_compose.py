@@ -8,6 +8,7 @@ from s2s.conf import compose, to_dataclass
 from s2s.decoding.config import load_decoding_config
 from s2s.errors import UserError
 from s2s.models.build import build
+from s2s.models.hybrid import HybridModel
 from s2s.tokenizers.load import train_tokenizer
 from s2s.training.config import TrainConfig, load_train_config, show
 
@@ -155,3 +156,39 @@ def test_a_mistake_in_ones_own_config_is_one_error(tokenizer: str, tmp_path: Pat
 def test_composing_twice_gives_the_same(tokenizer: str) -> None:
     first = to_dataclass(compose("train", TrainConfig, [tokenizer]))
     assert first == to_dataclass(compose("train", TrainConfig, [tokenizer]))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        (["model=monotonic"], "monotonic"),
+        (["model=monotonic", "model.decoder.cross_attention.lookback=none"], "monotonic"),
+        (
+            [
+                "model=monotonic",
+                "model.decoder.cross_attention.lookback=chunk",
+                "model.decoder.cross_attention.lookback_frames=4",
+            ],
+            "monotonic",
+        ),
+        (
+            [
+                "model=monotonic",
+                "model.decoder.cross_attention.num_heads=1",
+                "model.decoder.alignment_loss.measure=dal",
+            ],
+            "monotonic",
+        ),
+        (["model=monotonic", "model.decoder.cross_attention.head_wait=8"], "monotonic"),
+        (["model=sparse_monotonic"], "softmax"),
+    ],
+)
+def test_models_with_monotonic_attention_are_built_from_their_configs(
+    tokenizer: str, options: list[str], kind: str
+) -> None:
+    small = ["model.encoder.model_dim=8", "model.encoder.num_layers=1", "model.encoder.front.channels=2"]
+    small += ["model.encoder.feed_forward_dim=8", "model.decoder.model_dim=8", "model.decoder.feed_forward_dim=8"]
+    model = build(load_train_config("train", [tokenizer, *options, *small]).model)
+    assert isinstance(model, HybridModel)
+    assert model.decoder.layers[0].memory_attention.config.kind == kind  # type: ignore[attr-defined]
+    assert model.decoder.alignment_loss is not None  # type: ignore[attr-defined]

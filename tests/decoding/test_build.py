@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import toy_model, toy_source
+from toy_monotonic import monotonic_decoder, monotonic_model
+from toy_segmental import segmental_model
 from toy_whisper import toy_whisper_bundle
 
 import s2s.conf
@@ -20,9 +22,11 @@ from s2s.decoding.ensemble import encode
 from s2s.decoding.hypothesis import Hypothesis, UtteranceError
 from s2s.decoding.repetition import compression_ratio
 from s2s.decoding.search_all import search_all
+from s2s.decoding.segmental import SegmentalSearch
 from s2s.decoding.whisper import WhisperScorer
 from s2s.errors import UserError
 from s2s.models.encoder_decoder import EncoderDecoder
+from s2s.models.hybrid import HybridModel
 from s2s.models.language_model import TransformerLanguageModel
 from s2s.models.lm_bundle import LanguageModelBundle, save_language_model
 from s2s.models.transformer_decoder import TransformerDecoder
@@ -33,6 +37,13 @@ from s2s.tokenizers.character import CharacterTokenizer
 
 TOKENIZER = CharacterTokenizer([*SPECIAL_PIECES, "a", "b", SPACE, "c"])  # 8 pieces, as the toy model
 MODES = sorted(path.stem for path in (Path(s2s.conf.__file__).parent / "decoding").glob("*.yaml"))
+
+
+def model_of(mode: str, seed: int = 0) -> HybridModel:
+    """A toy model that can be searched so."""
+    if mode == "segmental":
+        return segmental_model(8, seed)
+    return monotonic_model(8, seed) if mode == "monotonic" else toy_model(8, seed)
 
 
 def same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
@@ -59,7 +70,7 @@ def test_an_utterance_decodes_the_same_alone_and_in_any_batch(
 ) -> None:
     options = [f"decoding={mode}", f"decoding.batch_size={batch_size}", "decoding.token_times=true"]
     width = [] if "greedy" in mode else ["decoding.beam_size=4", f"decoding.nbest={1 if mode == 'mbr' else 4}"]
-    model = toy_model(8, seed)
+    model = model_of(mode, seed)
     search = build_search(load_decoding_config([*options, *width]), [model], TOKENIZER)
     with torch.no_grad():
         source, sizes = toy_source(lengths, seed, padding, more)
@@ -76,7 +87,7 @@ def test_an_utterance_decodes_the_same_alone_and_in_any_batch(
 @pytest.mark.parametrize("mode", MODES)
 def test_broken_weights_above_the_encoder_are_reported_in_every_mode(mode: str) -> None:
     options = [f"decoding={mode}"] + ([] if "greedy" in mode else ["decoding.beam_size=4", "decoding.nbest=1"])
-    model = toy_model(8)
+    model = model_of(mode)
     with torch.no_grad():
         model.ctc.out.bias[:] = float("nan")
         model.decoder.out.bias[5] = float("nan")  # type: ignore[attr-defined]
@@ -88,7 +99,7 @@ def test_broken_weights_above_the_encoder_are_reported_in_every_mode(mode: str) 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_broken_encoder_output_is_named_in_every_mode(mode: str) -> None:
     options = [f"decoding={mode}"] + ([] if "greedy" in mode else ["decoding.beam_size=4", "decoding.nbest=1"])
-    model = toy_model(8)
+    model = model_of(mode)
     search = build_search(load_decoding_config(options), [model], TOKENIZER)
     with torch.no_grad():
         good, bad = model.encode(*toy_source([20])), model.encode(*toy_source([20, 30]))
@@ -136,16 +147,17 @@ def test_ctc_alone_with_a_bonus_is_searched_over_the_whole_vocabulary(seed: int)
 def test_the_shortest_sources_are_decoded(mode: str, frames: int) -> None:
     options = [f"decoding={mode}", "decoding.token_times=true", "decoding.attention=true"]
     options += [] if "greedy" in mode else ["decoding.beam_size=4", "decoding.nbest=1"]
-    model = toy_model(8)
+    model = model_of(mode)
     with torch.no_grad():
         memory = model.encode(*toy_source([frames, 20]))
         assert int(memory.lengths[0]) >= 1
         assert len(build_search(load_decoding_config(options), [model], TOKENIZER)(memory)) == 2
 
 
-def test_attention_is_where_the_decoder_looked() -> None:
-    model = toy_model(8)
-    search = build_search(DecodingConfig(beam_size=4, nbest=2, attention=True), [model], TOKENIZER)
+@pytest.mark.parametrize("mode", ["beam", "segmental"])
+def test_attention_is_where_the_decoder_looked(mode: str) -> None:
+    model = model_of(mode)
+    search = build_search(DecodingConfig(mode, beam_size=4, nbest=2, attention=True), [model], TOKENIZER)
     with torch.no_grad():
         memory = model.encode(*toy_source([40, 25]))
         for b, found in enumerate(search(memory)):
@@ -263,6 +275,7 @@ def test_a_text_that_repeats_itself_gives_way_to_one_that_does_not() -> None:
         ({"beam_size": 0}, r"nbest=1: expected 1 to beam_size=0"),
         ({"beam_size": 2, "nbest": 3}, r"nbest=3: expected 1 to beam_size=2"),
         ({"beam_size": 4, "max_length_ratio": 0.0}, r"max_length_ratio=0\.0"),
+        ({"search": "monotonic"}, r"decoding\.search=monotonic: no head of this model's decoder stops"),
         ({"search": "bean"}, r"decoding\.search=bean: .* Did you mean 'beam'"),
         ({"ctc_weight": 1.5}, r"decoding\.ctc_weight=1\.5"),
         ({"batch_size": 0}, r"decoding\.batch_size=0"),
@@ -321,7 +334,7 @@ def toy_text(lengths: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Ten
     return tokens, torch.tensor(lengths)
 
 
-WITH_CTC = {"ctc_greedy", "ctc_prefix", "rescoring"}
+WITH_CTC = {"ctc_greedy", "ctc_prefix", "rescoring", "segmental"}
 
 
 @pytest.mark.parametrize("mode", sorted({*MODES} - WITH_CTC))
@@ -335,6 +348,8 @@ def test_a_model_without_ctc_decodes_the_same_alone_and_in_any_batch(
     options = [f"decoding={mode}", f"decoding.batch_size={batch_size}", "decoding.attention=true"]
     width = [] if "greedy" in mode else ["decoding.beam_size=4", f"decoding.nbest={1 if mode == 'mbr' else 4}"]
     model = toy_translator(seed)
+    if mode == "monotonic":
+        model.decoder = monotonic_decoder(8, seed)
     search = build_search(load_decoding_config([*options, *width]), [model], TOKENIZER)
     with torch.no_grad():
         together = search(model.encode(*toy_text(lengths, seed)))
@@ -399,3 +414,22 @@ def test_whisper_has_room_for_its_longest_prompt_and_its_longest_text(multilingu
     prompt = tokenizer.prompt("en", timestamps=False, previous=[65] * 999)  # type: ignore[attr-defined]
     # Of the text all but its end is given to the decoder.
     assert len(prompt) + int(search.limits.of(torch.tensor([1500]))[1]) <= 448
+
+
+@pytest.mark.parametrize("recombine", ["max", "sum"])
+@pytest.mark.parametrize("segment_search", ["segmental", "time_synchronous"])
+def test_a_segmental_search_is_as_its_config_says(segment_search: str, recombine: str) -> None:
+    config = load_decoding_config(
+        ["decoding=segmental", f"decoding.segment_search={segment_search}", f"decoding.recombine={recombine}"]
+    )
+    search = build_search(config, [segmental_model(8)], TOKENIZER)
+    assert isinstance(search, SegmentalSearch)
+    assert search.apart == (32 if segment_search == "segmental" else 0)
+    assert (search.total, search.threshold, search.beam_size) == (recombine == "sum", 10.0, 10)
+
+
+def test_an_ensemble_has_no_segmental_member() -> None:
+    with pytest.raises(UserError, match=r"decoding\.ensemble=\['a'\]: has no effect with search=segmental"):
+        DecodingConfig("segmental", ensemble=["a"])
+    with pytest.raises(UserError, match=r"decoding\.search=beam: needs a decoder that goes from label to label"):
+        build_search(DecodingConfig(ensemble=["a"]), [toy_model(8), segmental_model(8)], TOKENIZER)

@@ -58,6 +58,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "reverse_decoder": {**DECODER, "num_layers": 1},
         "reverse_weight": 0.3,
     },
+    "conformer, heads that stop": {
+        "encoder": CONFORMER,
+        "decoder": {
+            **DECODER,
+            "cross_attention": [{"kind": "monotonic"}, {"kind": "monotonic", "lookback": "none", "stop_bias": 0.0}],
+        },
+    },
     "branchformer, lstm": {"encoder": BRANCHFORMER, "decoder": {**LSTM, "cross_attention": {"kind": "sparsemax"}}},
 }
 
@@ -160,6 +167,10 @@ def test_pruned_twice_is_pruned_at_once() -> None:
         (
             {"decoder": {**DECODER, "cross_attention": {"reach": "strided", "stride": 2}}},
             r"decoder.layers.0.memory_attention: .*reach=strided",
+        ),
+        (
+            {"decoder": {**DECODER, "cross_attention": {"kind": "monotonic", "head_wait": 3}}},
+            r"decoder.layers.0.memory_attention: .*head_wait",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from toy import toy_memory
 from s2s.errors import UserError
 from s2s.models.memory import Memory
 from s2s.models.transformer_decoder import TransformerDecoder
+from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.positions import sinusoidal
 
 
@@ -138,6 +139,9 @@ OPTIONS = [
     | {"activation": "gelu" if positions else "relu", "out_bias": pre_norm == (positions == 0)}
     for positions, pre_norm, tied in product((0, 60), (True, False), (True, False))
 ]
+# Heads that stop in the memory, of some layers or all.
+HARD, LOOKING_BACK = (AttentionConfig(kind="monotonic", lookback=each, stop_bias=-0.5) for each in ("none", "infinite"))
+OPTIONS += [{"cross_attention": LOOKING_BACK}, {"cross_attention": [HARD, AttentionConfig()], "pre_norm": False}]
 
 
 def other(options: dict[str, object], seed: int = 0) -> TransformerDecoder:

@@ -54,6 +54,14 @@ BEFORE: dict[str, dict[str, Any]] = {
 OVER: dict[str, dict[str, Any]] = {
     "strided": {"reach": "strided", "stride": 3, "num_heads": 4, "head_dim": 4},
 }
+# Of a Transformer decoder to a memory: heads that stop.
+STOPPING: dict[str, dict[str, Any]] = {
+    "monotonic": {"kind": "monotonic", "num_heads": 3, "head_dim": 6},
+    "monotonic, chunk": {"kind": "monotonic", "lookback": "chunk", "lookback_frames": 2, "stop_noise": 1.0},
+    "monotonic, hard": {"kind": "monotonic", "lookback": "none", "kv_heads": 1},
+    "monotonic, waiting": {"kind": "monotonic", "num_heads": 4, "head_dim": 4, "head_wait": 1, "masked_heads": 1},
+    "monotonic, keys only": {"kind": "monotonic", "projection": "keys_only"},
+}
 POSITIONS = ("sinusoidal", "relative", "rotary", "alibi", "none")
 
 small = {"model_dim": 16, "num_layers": 2, "num_heads": 2, "feed_forward_dim": 24, "dropout": 0.1}
@@ -126,6 +134,8 @@ OTHER_DECODERS: dict[str, dict[str, Any]] = {
 }
 
 IN_ENCODERS, IN_DECODERS = ANYWHERE | WITHIN | ENCODED, ANYWHERE | WITHIN | BEFORE
+OVER_MEMORY = ANYWHERE | OVER | STOPPING
+MEMORY_KINDS = [*product(DECODERS, OVER_MEMORY), *product(RECURRENT, ANYWHERE | OVER)]
 ENCODER_KINDS = [
     *product(ENCODERS, IN_ENCODERS, ("relative",)),
     *product(ENCODERS, ("softmax", "limited"), (p for p in POSITIONS if p != "relative")),
@@ -208,14 +218,14 @@ def test_a_token_at_a_time_gives_the_numbers_of_all_at_once(name: str, kind: str
     grow(decoder(name, positions=positions, self_attention=IN_DECODERS[kind]), [5, 3, 6], steps=14)
 
 
-@pytest.mark.parametrize(("name", "kind"), product(DECODERS | RECURRENT, ANYWHERE | OVER))
+@pytest.mark.parametrize(("name", "kind"), MEMORY_KINDS)
 def test_a_memory_is_attended_to_alike_a_token_at_a_time_and_at_once(name: str, kind: str) -> None:
-    grow(decoder(name, cross_attention=(ANYWHERE | OVER)[kind]), [7, 1, 12, 4], steps=10)
+    grow(decoder(name, cross_attention=OVER_MEMORY[kind]), [7, 1, 12, 4], steps=10)
 
 
-@pytest.mark.parametrize(("name", "kind"), product(DECODERS | RECURRENT, ANYWHERE | OVER))
+@pytest.mark.parametrize(("name", "kind"), MEMORY_KINDS)
 def test_no_frame_past_the_end_of_a_memory_is_attended_to(name: str, kind: str) -> None:
-    model, memory = decoder(name, cross_attention=(ANYWHERE | OVER)[kind]), toy_memory([7, 2, 4])
+    model, memory = decoder(name, cross_attention=OVER_MEMORY[kind]), toy_memory([7, 2, 4])
     tokens = torch.tensor([[2, 3, 4]] * 3)
     together = model(memory, tokens)
     for b in range(3):
@@ -260,10 +270,10 @@ def test_gradients_within_a_sequence_are_those_of_small_differences(kind: str, p
     )
 
 
-@pytest.mark.parametrize("kind", ANYWHERE | OVER)
+@pytest.mark.parametrize("kind", OVER_MEMORY)
 def test_gradients_over_a_memory_are_those_of_small_differences(kind: str) -> None:
     torch.manual_seed(0)
-    layer = randomised(Attention(8, 2, config=AttentionConfig(**(ANYWHERE | OVER)[kind]), over_memory=True))
+    layer = randomised(Attention(8, 2, config=AttentionConfig(**OVER_MEMORY[kind]), over_memory=True))
 
     def run(layer: Attention, x: Tensor, memory: Tensor) -> Tensor:
         return layer.over(x, layer.project(memory), torch.ones(2, 1, 1, 6, dtype=torch.bool))[0]
@@ -271,13 +281,13 @@ def test_gradients_over_a_memory_are_those_of_small_differences(kind: str) -> No
     assert has_right_gradients(layer, run, torch.randn(2, 3, 8).double(), torch.randn(2, 6, 8).double())
 
 
-@pytest.mark.parametrize("kind", IN_ENCODERS | BEFORE | OVER)
+@pytest.mark.parametrize("kind", IN_ENCODERS | BEFORE | OVER | STOPPING)
 def test_a_config_is_what_it_was_when_read_back_and_weights_fit(kind: str) -> None:
-    options = (IN_ENCODERS | BEFORE | OVER)[kind]
+    options = (IN_ENCODERS | BEFORE | OVER | STOPPING)[kind]
     config = AttentionConfig(**options)
     assert {key: getattr(config, key) for key in changed(config)}.items() <= options.items()
     assert AttentionConfig(**asdict(config)) == config
-    one, other = (Attention(8, 2, config=config, over_memory=kind in OVER) for _ in range(2))
+    one, other = (Attention(8, 2, config=config, over_memory=kind in OVER | STOPPING) for _ in range(2))
     other.load_state_dict(one.state_dict())
 
 
@@ -317,10 +327,10 @@ class LogProbs(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("part", "kind"), [*product(("self_attention",), IN_DECODERS), *product(("cross_attention",), ANYWHERE | OVER)]
+    ("part", "kind"), [*product(("self_attention",), IN_DECODERS), *product(("cross_attention",), OVER_MEMORY)]
 )
 def test_an_exported_decoder_gives_what_it_gave(part: str, kind: str) -> None:
-    model = LogProbs(decoder("transformer", **{part: (IN_DECODERS | OVER)[kind]}))
+    model = LogProbs(decoder("transformer", **{part: (IN_DECODERS | OVER_MEMORY)[kind]}))
     memory = toy_memory([7, 3])
     given = (memory.states, memory.lengths, torch.tensor([[2, 3, 4, 5, 6], [2, 6, 5, 4, 3]]))
     torch.testing.assert_close(torch.export.export(model, given).module()(*given), model(*given), **CLOSE)

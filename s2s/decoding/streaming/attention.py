@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from s2s.decoding.time_warping import median_filter
 from s2s.decoding.word_timing import over_frames, standardised
 from s2s.errors import UserError
 from s2s.models.memory import AttentionDecoder, Memory
+from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.models.whisper import Whisper
 
 
@@ -59,6 +61,29 @@ class AlignmentHeads:
         weights = self.model.decoder.read(memory, tokens, self.model.alignment_heads)[1]
         weights = standardised(over_frames(weights.float(), heard), lengths)
         return median_filter(weights, heard).mean(dim=1)
+
+
+class LastStop:
+    """One at the frame where the last of all heads stopped (cross_attention.kind=monotonic), else zero.
+
+    Where some head read a memory to its end, that is the last frame of what was heard. Raises UserError for a decoder
+    whose heads do not stop.
+    """
+
+    def __init__(self, decoder: AttentionDecoder) -> None:
+        if not (isinstance(decoder, TransformerDecoder) and decoder.stopping_heads):
+            raise UserError(
+                "policy.name=monotonic: no head of this decoder stops; it is for a Transformer decoder with "
+                "cross_attention.kind=monotonic"
+            )
+        self.decoder = decoder
+
+    def __call__(self, memory: Memory, tokens: Tensor, lengths: Tensor, heard: Tensor) -> Tensor:
+        last = self.decoder.stops(memory, tokens).amax(dim=1)  # (B,U)
+        to_the_end = last >= memory.lengths.unsqueeze(1) - 1
+        last = torch.where(to_the_end, heard.unsqueeze(1) - 1, last.minimum(heard.unsqueeze(1) - 1))
+        frames = torch.arange(max(memory.states.size(1), int(heard.max())), device=last.device)
+        return (frames == last.unsqueeze(-1)).to(memory.states.dtype)
 
 
 def checked_heads(decoder: AttentionDecoder, heads: Sequence[Sequence[int]]) -> list[tuple[int, int]]:

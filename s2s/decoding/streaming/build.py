@@ -12,10 +12,13 @@ from s2s.decoding.ctc_beam import CTCPrefixBeamSearch
 from s2s.decoding.engine import LabelSearch
 from s2s.decoding.hypothesis import Search
 from s2s.decoding.rescoring import RescoringSearch
+from s2s.decoding.segmental import SegmentalSearch
 from s2s.decoding.streaming.block_joint import BlockJointSearch
 from s2s.decoding.streaming.ctc_greedy import StreamingCTCGreedySearch
 from s2s.decoding.streaming.ctc_prefix import StreamingCTCPrefixSearch
+from s2s.decoding.streaming.monotonic import MonotonicSearch
 from s2s.decoding.streaming.partial import StreamingSearch
+from s2s.decoding.streaming.segmental import StreamingSegmentalSearch
 from s2s.decoding.streaming.two_pass import TwoPassSearch
 from s2s.errors import UserError
 from s2s.models.hybrid import HybridModel
@@ -27,9 +30,10 @@ BLOCK_SIZE = 16  # frames, where the config has no chunks
 def build_streaming_search(config: DecodingConfig, model: HybridModel, tokenizer: Tokenizer) -> StreamingSearch[Any]:
     """The search over streams that finds what `build_search` of the same config finds.
 
-    CTC searches are carried on, a beam with a CTC weight goes block by block, the encoder's chunks being the blocks,
-    and with `rescore` a second pass follows. Token frames are always known. Raises UserError for what only whole
-    utterances can be decoded with, and as `build_search` does.
+    CTC and segmental searches are carried on, a beam with a CTC weight goes block by block, the encoder's chunks being
+    the blocks, a decoder whose heads stop token by token, and with `rescore` a second pass follows. Token frames are
+    always known.
+    Raises UserError for what only whole utterances can be decoded with, and as `build_search` does.
     """
     _check(config)
     return _streaming(build_search(replace(config, token_times=False), [model], tokenizer), config, model)
@@ -62,5 +66,9 @@ def _streaming(search: Search, config: DecodingConfig, model: HybridModel) -> St
         return StreamingCTCGreedySearch(search.ctc)
     if isinstance(search, CTCPrefixBeamSearch):
         return StreamingCTCPrefixSearch(search)
+    if isinstance(search, SegmentalSearch):
+        return StreamingSegmentalSearch(search)
     assert isinstance(search, LabelSearch)
+    if config.search == "monotonic":
+        return MonotonicSearch(search, model.decoder)
     return BlockJointSearch(search, model.ctc, config.chunk_size or BLOCK_SIZE)

@@ -8,10 +8,11 @@ from typing import Any, get_args, get_type_hints
 
 from s2s.decoding.engine import LabelSearch
 from s2s.decoding.streaming.align_att import AlignAtt
-from s2s.decoding.streaming.attention import AlignmentHeads, Attend, HeadMean
+from s2s.decoding.streaming.attention import AlignmentHeads, Attend, HeadMean, LastStop
 from s2s.decoding.streaming.edatt import EDAtt
 from s2s.decoding.streaming.hold_n import HoldN
 from s2s.decoding.streaming.local_agreement import LocalAgreement
+from s2s.decoding.streaming.monotonic import Monotonic
 from s2s.decoding.streaming.policy import Policy
 from s2s.decoding.streaming.simul_whisper import SimulWhisper
 from s2s.decoding.streaming.simultaneous import SimultaneousSearch
@@ -30,6 +31,7 @@ POLICIES: dict[str, Any] = {
     "edatt": EDAtt,
     "align_att": AlignAtt,
     "simul_whisper": SimulWhisper,
+    "monotonic": Monotonic,
 }
 _KINDS = {int: "a whole number", float: "a number", str: "text", type(None): "null"}
 
@@ -65,11 +67,14 @@ def build_simultaneous(
     """Simultaneous search of a model and its tokenizer by a policy.
 
     `search` is an offline one of the model (`s2s.decoding.build.build_search`). `heads` of the decoder, each
-    [layer, head], say where it looks; by default those of Whisper that follow the audio, or the mean of all. `spaces`:
-    the language has them between words. Raises UserError for heads that the decoder has not.
+    [layer, head], say where it looks; by default those of Whisper that follow the audio, or the mean of all; a
+    monotonic policy asks where all heads stop. `spaces`: the language has them between words. Raises UserError for
+    heads that the decoder has not.
     """
     attend: Attend
-    if isinstance(model, Whisper) and heads is None and not isinstance(policy, EDAtt):
+    if isinstance(policy, Monotonic):
+        attend = LastStop(model.decoder)
+    elif isinstance(model, Whisper) and heads is None and not isinstance(policy, EDAtt):
         attend = AlignmentHeads(model)
     else:
         own = model.alignment_heads if isinstance(model, Whisper) and heads is None else heads

@@ -52,10 +52,10 @@ class AdditiveAttention(nn.Module):
         `bias` is as in `Softmax.forward`, (B,1,1,T). `attended` (B,H,U,T) are the sums of each query's weights before,
         which nobody looks at without weight feedback. Memory grows with U times T times D.
         """
-        hidden = self.query(x).unsqueeze(2) + cached[0]  # (B,U,T,D)
+        fed = None
         if self.feedback is not None:
-            hidden = hidden + self.feedback((attended * cached[2].transpose(-2, -1)).permute(0, 2, 3, 1))
-        scores, shown = opened(self.score(hidden.tanh()).permute(0, 3, 1, 2), bias)
+            fed = self.feedback((attended * cached[2].transpose(-2, -1)).permute(0, 2, 3, 1))
+        scores, shown = opened(self.scores(x, cached[0], fed), bias)
         if shown is None:
             weights = scores.softmax(dim=-1)
         else:
@@ -63,3 +63,8 @@ class AdditiveAttention(nn.Module):
             weights = scores.masked_fill(~shown, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(~shown, 0.0)
         dropped = F.dropout(weights, self.dropout, self.training)
         return mixed(dropped, cached[1]).transpose(1, 2).flatten(2), weights
+
+    def scores(self, x: Tensor, keys: Tensor, fed: Tensor | None = None) -> Tensor:
+        """Scores (B,H,U,T) of queries x (B,U,D) and keys (B,1,T,D), with weight feedback (B,U,T,D) within the tanh."""
+        hidden = self.query(x).unsqueeze(2) + keys  # (B,U,T,D)
+        return self.score((hidden if fed is None else hidden + fed).tanh()).permute(0, 3, 1, 2)

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from entmax import entmax15, sparsemax
 from torch import Tensor, nn
 
@@ -22,9 +23,10 @@ from s2s.nn.attention.rectified import Rectified
 from s2s.nn.attention.relative import Relative
 from s2s.nn.attention.relaxed import Relaxed
 from s2s.nn.attention.rotary import Rotary
-from s2s.nn.attention.scores import both, side_by_side
+from s2s.nn.attention.scores import both, mixed, side_by_side
 from s2s.nn.attention.softmax import Softmax
 from s2s.nn.attention.sparse import Entmax, Sparse
+from s2s.nn.attention.stop import Stop, Stops
 from s2s.nn.attention.strided import build_strided
 from s2s.nn.attention.temporal_latent import TemporalLatent
 from s2s.nn.attention.weighted_grouped import WeightedGrouped
@@ -66,14 +68,25 @@ class Attention(nn.Module):
             _check_over_memory(config)
         elif config.reach == "strided":
             raise UserError("reach=strided: is for cross-attention; expected full, limited or chunked")
+        elif config.kind == "monotonic":
+            raise UserError(
+                "kind=monotonic: is for the cross-attention of a decoder to what it hears; expected another"
+            )
         self.over_memory, self.strided = over_memory, build_strided(config, self.heads)
+        self.stop = Stop(config, model_dim, self.heads) if config.kind == "monotonic" else None
 
     def project(self, x: Tensor, positions: Tensor | None = None) -> Cached:
         """x (B,T,D) at positions (T,) or (B,T) -> what is kept of it to be attended to, (B,H',T',d') each."""
         cached = self.heads.cached(x, positions)
         if positions is not None:
             return self._placed(cached, positions)
+        if self.stop is not None:
+            return (*cached, *self.stop.cached(x))
         return cached if self.strided is None else tuple(map(self.strided.frames, cached))
+
+    def cached_shapes(self) -> list[tuple[int, int]]:
+        """(H',d') of each tensor that `project` gives."""
+        return self.heads.cached_shapes() + ([] if self.stop is None else self.stop.cached_shapes())
 
     def within(self, x: Tensor, bias: Tensor | None = None, causal: bool = False, reach: Reach | None = None) -> Tensor:
         """Attention of x (B,T,D) to itself, with a `bias` (B,1,1,T) over keys as in `Softmax.forward`, -> (B,T,D).
@@ -164,15 +177,41 @@ class Attention(nn.Module):
         return result, tuple(each[:, :, x.size(1) :] for each in kept)
 
     def over(
-        self, x: Tensor, cached: Cached, bias: Tensor | None, need_weights: bool = False
+        self,
+        x: Tensor,
+        cached: Cached,
+        bias: Tensor | None,
+        need_weights: bool = False,
+        stops: Stops | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attention of x (B,U,D) to a memory that `project` made -> (B,U,D) and, on request, weights (B,H,U,T)."""
+        """Attention of x (B,U,D) to a memory that `project` made -> (B,U,D) and, on request, weights (B,H,U,T).
+
+        Where heads stop, `stops` says from where they go on, and is told where they stopped; by default x are the first
+        tokens of one row. Its weights are expectations in training, unless these are tokens of a search.
+        """
+        if self.stop is not None:
+            return self._until(self.stop, stops or Stops(), x, cached, bias, need_weights)
         keys, values = self.heads.keys_values(*cached, num_queries=x.size(1))
         own = bias if self.strided is None else self.strided.bias(bias, keys.size(2))
         result, weights = self._attend(self.heads.queries(x), keys, values, own, need_weights)
         if self.strided is not None and bias is not None and weights is not None:
             weights = self.strided.spread(weights, bias.size(-1))
         return self._join(x, result), weights
+
+    def _until(
+        self, stop: Stop, stops: Stops, x: Tensor, cached: Cached, bias: Tensor | None, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `over`, of heads that stop."""
+        own = len(self.heads.cached_shapes())
+        query, (keys, values) = self.heads.queries(x), self.heads.keys_values(*cached[:own], num_queries=x.size(1))
+        real = keys.new_ones((1, 1, 1, keys.size(2)), dtype=torch.bool) if bias is None else _shown(bias)
+        energies = stop.energies(x, query, keys, cached[own:], real)
+        if not self.training or stops.before is not None:
+            result, weights = self._attend(query, keys, values, both(bias, stop.shown(energies, stops)), need_weights)
+            return self._join(x, result), weights
+        weights = stop.expected(energies, query, keys, bias, stops).to(values.dtype)
+        result = self.heads.found(mixed(F.dropout(weights, self.dropout), values))
+        return self._join(x, result), weights if need_weights else None
 
     def _placed(self, cached: Cached, positions: Tensor) -> Cached:
         """What is kept of frames or tokens, with their positions (T,) or (B,T) put in."""
@@ -271,5 +310,7 @@ def _check_over_memory(config: AttentionConfig) -> None:
             f"reach={config.reach}: queries of a cross-attention are not at the places of its keys; expected full or "
             "strided"
         )
+    if config.kind == "monotonic" and config.reach == "strided":
+        raise UserError("reach=strided: a head of kind=monotonic stops at any frame; expected full")
     if config.projection == "temporal_latent":
         raise UserError("projection=temporal_latent: is for self-attention; expected another one for cross-attention")

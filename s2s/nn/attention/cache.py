@@ -22,6 +22,8 @@ class HypothesisCache:
     continue one hypothesis from another is then to copy a row of booleans. All K attend as one product over the slots,
     and slots nobody descends from any more are cleared away whenever the cache is full. Where `stride` tokens share an
     entry, which the last of them holds in full, so are those of the tokens before it.
+
+    Where heads of a cross-attention stop in a memory, `stopped` says how far they are.
     """
 
     layers: list[list[Tensor]]  # (B,H',P,d') of each layer: keys and values, or what they are made of
@@ -30,11 +32,18 @@ class HypothesisCache:
     slot_positions: Tensor  # (B,P) how many tokens come before that of a slot
     used: int
     new_positions: Tensor  # (B,U) those of the tokens that enter in this step
+    stopped: Tensor  # (B,K,H) the frames where such heads of all layers stopped last
     stride: int = 1
 
     @classmethod
     def empty(
-        cls, size: int, beam_size: int, shapes: Sequence[Sequence[tuple[int, int]]], like: Tensor, stride: int = 1
+        cls,
+        size: int,
+        beam_size: int,
+        shapes: Sequence[Sequence[tuple[int, int]]],
+        like: Tensor,
+        stride: int = 1,
+        stopping_heads: int = 0,
     ) -> HypothesisCache:
         """No token yet for B=`size` utterances; `shapes` (H',d') of each layer's tensors, of the dtype of `like`."""
         slots = beam_size * RESERVE
@@ -47,6 +56,7 @@ class HypothesisCache:
             zeros,
             used=0,
             new_positions=positions,
+            stopped=zeros.new_zeros(size, beam_size, stopping_heads),
             stride=stride,
         )
 
@@ -88,6 +98,14 @@ class HypothesisCache:
         self.ancestors[:, :, first : self.used] &= grown.unsqueeze(-1)
         self.positions = self.positions + grown
 
+    def stop(self, frames: Tensor, counts: Tensor) -> None:
+        """Heads stopped at `frames` (B,K,U,H) for new tokens, of which the first `counts` (B,K) of each row stay.
+
+        K = 1 where the hypotheses of an utterance are alike.
+        """
+        last = (counts - 1).clamp(min=0)[..., None, None].expand(-1, -1, 1, frames.size(3))
+        self.stopped = torch.where(counts.unsqueeze(-1) > 0, frames.gather(2, last).squeeze(2), self.stopped)
+
     def _make_room(self, positions: Tensor) -> None:
         """Take slots into use for tokens at `positions` (B,U)."""
         size = positions.size(1)
@@ -125,13 +143,14 @@ class HypothesisCache:
         beam_size, slots = self.ancestors.shape[1:]
         self.ancestors = self.ancestors.view(-1, slots).index_select(0, parents).view(-1, beam_size, slots)
         self.positions = self.positions.flatten().index_select(0, parents).view(-1, beam_size)
+        self.stopped = self.stopped.flatten(0, 1).index_select(0, parents).unflatten(0, (-1, beam_size))
         if utterances is not None:
             self.slot_positions = self.slot_positions.index_select(0, utterances)
             self.layers = [[kept.index_select(0, utterances) for kept in layer] for layer in self.layers]
 
     def join(self, other: HypothesisCache) -> None:
         """Put the utterances of `other` behind these."""
-        for name in ("ancestors", "positions", "slot_positions"):
+        for name in ("ancestors", "positions", "slot_positions", "stopped"):
             setattr(self, name, join_rows(getattr(self, name), getattr(other, name)))
         both = zip(self.layers, other.layers, strict=True)
         self.layers = [[join_rows(a, b) for a, b in zip(own, more, strict=True)] for own, more in both]

@@ -7,14 +7,21 @@ from dataclasses import MISSING, dataclass, fields
 
 from s2s.errors import UserError, nearest
 
-KINDS = ("softmax", "relaxed", "sparsemax", "entmax15", "entmax", "rectified")
+KINDS = ("softmax", "relaxed", "sparsemax", "entmax15", "entmax", "rectified", "monotonic")
+LOOKBACKS = ("none", "chunk", "infinite")
 PROJECTIONS = ("multi_head", "weighted_grouped", "keys_only", "temporal_latent")
 REACHES = ("full", "limited", "chunked", "strided")
+VALUES = {"kind": KINDS, "lookback": LOOKBACKS, "projection": PROJECTIONS, "reach": REACHES}
 # A key that means something only with certain values of another one.
 ONLY_WITH = {
     "gamma": ("kind", ("relaxed",)),
     "gamma_std": ("kind", ("relaxed",)),
     "relax_always": ("kind", ("relaxed",)),
+    "lookback": ("kind", ("monotonic",)),
+    "lookback_frames": ("lookback", ("chunk",)),
+    "stop_bias": ("kind", ("monotonic",)),
+    "stop_noise": ("kind", ("monotonic",)),
+    "head_wait": ("kind", ("monotonic",)),
     "kv_heads": ("projection", ("multi_head", "weighted_grouped")),
     "knocking": ("projection", ("multi_head", "weighted_grouped")),
     "latent_dim": ("projection", ("temporal_latent",)),
@@ -30,6 +37,9 @@ ONLY_WITH = {
 LEAST = {
     "gamma": 0.0,
     "gamma_std": 0.0,
+    "lookback_frames": 1,
+    "stop_noise": 0.0,
+    "head_wait": 0,
     "num_heads": 1,
     "head_dim": 1,
     "kv_heads": 1,
@@ -56,9 +66,14 @@ class AttentionConfig:
 
     Attributes:
         kind: how scores become weights: "softmax", "relaxed", "sparsemax", "entmax15", "entmax" (learned α per head),
-            "rectified" (ReLA).
+            "rectified" (ReLA), "monotonic" (of a cross-attention, whose heads stop at a frame and never go back).
         gamma, gamma_std, relax_always: share of the uniform distribution in relaxed attention, its standard deviation
             over batches (fuzzy), and whether it is there after training too.
+        lookback, lookback_frames: what a monotonic head sees: "none" but the frame where it stops (hard, MMA-H), a
+            "chunk" of `lookback_frames` up to there (MoChA), or "infinite", all up to there (MILk, MMA-IL, EMMA).
+        stop_bias, stop_noise: r in p = sigmoid(e + r) to begin with, and the standard deviation of what is added to e
+            in training, so that p comes to be 0 or 1.
+        head_wait: heads stop at most so many frames after the first of their layer; null: whenever they want.
         num_heads, head_dim: heads, and the size of each; null: those of the layer, and D/H.
         projection: "multi_head", "weighted_grouped", "keys_only" (Slim attention), "temporal_latent" (MTLA).
         kv_heads: heads of keys and values that the heads share: 1 is multi-query; null: as many as heads.
@@ -76,6 +91,11 @@ class AttentionConfig:
     gamma: float = 0.1
     gamma_std: float = 0.0
     relax_always: bool = False
+    lookback: str = "infinite"
+    lookback_frames: int = 8
+    stop_bias: float = -2.0
+    stop_noise: float = 0.0
+    head_wait: int | None = None
     num_heads: int | None = None
     head_dim: int | None = None
     projection: str = "multi_head"
@@ -96,7 +116,7 @@ class AttentionConfig:
     stride: int = 4
 
     def __post_init__(self) -> None:
-        for key, values in (("kind", KINDS), ("projection", PROJECTIONS), ("reach", REACHES)):
+        for key, values in VALUES.items():
             if (value := getattr(self, key)) not in values:
                 raise UserError(f"{key}={value}: expected one of {', '.join(values)}.{nearest(str(value), values)}")
         for key, least in LEAST.items():

@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pieces import fed, same, sessions
 from toy import toy_memory, toy_model
+from toy_monotonic import monotonic_model
+from toy_segmental import segmental_model
 
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig, load_decoding_config
@@ -19,6 +21,8 @@ from s2s.decoding.streaming.block_joint import BlockJointSearch
 from s2s.decoding.streaming.build import build_streaming_search
 from s2s.decoding.streaming.ctc_greedy import StreamingCTCGreedySearch
 from s2s.decoding.streaming.ctc_prefix import StreamingCTCPrefixSearch
+from s2s.decoding.streaming.monotonic import MonotonicSearch
+from s2s.decoding.streaming.segmental import StreamingSegmentalSearch
 from s2s.decoding.streaming.two_pass import TwoPassSearch
 from s2s.errors import UserError
 from s2s.models.language_model import TransformerLanguageModel
@@ -32,6 +36,8 @@ KINDS = {
     "ctc_prefix": StreamingCTCPrefixSearch,
     "rescoring": TwoPassSearch,
     "joint": BlockJointSearch,
+    "monotonic": MonotonicSearch,
+    "segmental": StreamingSegmentalSearch,
 }
 
 
@@ -64,9 +70,10 @@ def fusion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 @given(lengths=st.lists(st.integers(1, 15), min_size=1, max_size=3), seed=st.integers(0, 99))
 @settings(max_examples=4)
 def test_every_mode_finds_in_pieces_what_it_finds_offline(mode: str, lengths: list[int], seed: int) -> None:
-    width = [] if mode == "ctc_greedy" else ["decoding.beam_size=4", "decoding.nbest=3"]
+    width = [] if mode in ("ctc_greedy", "monotonic") else ["decoding.beam_size=4", "decoding.nbest=3"]
     config = load_decoding_config([f"decoding={mode}", "decoding.chunk_size=16", *width])
-    model, memory = toy_model(8, seed), toy_memory(lengths, seed)
+    model = {"monotonic": monotonic_model, "segmental": segmental_model}.get(mode, toy_model)(8, seed)
+    memory = toy_memory(lengths, seed)
     search = build_streaming_search(config, model, TOKENIZER)
     assert isinstance(search, KINDS[mode])
     offline = build_search(config, [model], TOKENIZER)(memory)
@@ -118,6 +125,8 @@ def test_blocks_are_the_chunks_of_the_encoder() -> None:
         ({"max_compression_ratio": 2.4}, r"max_compression_ratio=2\.4: is for whole utterances"),
         ({"coverage_beta": 0.2}, r"coverage_beta=0\.2: is for whole utterances"),
         ({"attention": True}, r"attention=true: is for whole utterances"),
+        ({"search": "segmental"}, r"search=segmental: this model's decoder is not segmental"),
+        ({"search": "monotonic"}, r"search=monotonic: no head of this model's decoder stops"),
         ({"ctc_weight": 0.0}, r"ctc_weight=0\.0: expected more than 0 for a stream"),
         ({"beam_size": 9}, r"beam_size=9: expected 1 to 8, the size of the vocabulary"),
         ({"search": "ctc_prefix", "rescore": True, "reverse_weight": 0.3}, r"reverse_weight=0\.3: the model has no"),

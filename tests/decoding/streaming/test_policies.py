@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 from toy import toy_bundle
+from toy_monotonic import monotonic_model
 from toy_whisper import toy_whisper_bundle
 
 from s2s.decoding.build import build_search
 from s2s.decoding.config import load_decoding_config
 from s2s.decoding.engine import LabelSearch
-from s2s.decoding.streaming.attention import AlignmentHeads, HeadMean
+from s2s.decoding.streaming.attention import AlignmentHeads, HeadMean, LastStop
 from s2s.decoding.streaming.edatt import EDAtt
 from s2s.decoding.streaming.policies import POLICIES, build_policy, build_simultaneous
 from s2s.decoding.streaming.simul_whisper import SimulWhisper
@@ -62,3 +63,13 @@ def test_whisper_is_asked_where_it_hears_and_other_models_where_they_look() -> N
     built = build_simultaneous(for_hybrid, EDAtt(), hybrid.model, hybrid.tokenizer, heads=[[0, 1]])  # type: ignore[arg-type]
     assert isinstance(built.attend, HeadMean)
     assert built.attend.heads == [(0, 1)]
+
+
+def test_where_heads_stop_is_asked_of_decoders_that_have_such() -> None:
+    bundle, model = toy_bundle(), monotonic_model(toy_bundle().tokenizer.vocab_size)
+    search = build_search(load_decoding_config(["decoding=monotonic"]), [model], bundle.tokenizer)
+    policy = build_policy("monotonic", {"frames": 2})
+    built = build_simultaneous(search, policy, model, bundle.tokenizer)  # type: ignore[arg-type]
+    assert isinstance(built.attend, LastStop)
+    with pytest.raises(UserError, match=r"policy\.name=monotonic: no head of this decoder stops"):
+        build_simultaneous(search, policy, bundle.model, bundle.tokenizer)  # type: ignore[arg-type]

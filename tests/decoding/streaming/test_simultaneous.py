@@ -44,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "edatt": {"alpha": 0.4},
     "align_att": {"frames": 2},
     "simul_whisper": {"frames": 2, "last_word": 3, "rewind": 2},
+    "monotonic": {"frames": 2},
 }
 STARTS = torch.tensor([False, False, False, False, True, False, True, False])
 
