@@ -4,7 +4,28 @@ from __future__ import annotations
 
 import random
 
-WORDS = ["der", "Hund", "läuft", "über", "eine", "grüne", "Wiese", ",", "und", "zwei", "Kinder", "sehen", "ihm", "zu", ".", "Nachts", "ist", "es", "kalt", "hier"]
+WORDS = [
+    "der",
+    "Hund",
+    "läuft",
+    "über",
+    "eine",
+    "grüne",
+    "Wiese",
+    ",",
+    "und",
+    "zwei",
+    "Kinder",
+    "sehen",
+    "ihm",
+    "zu",
+    ".",
+    "Nachts",
+    "ist",
+    "es",
+    "kalt",
+    "hier",
+]
 
 
 def sentences(count: int, seed: int = 0, longest: int = 14) -> list[str]:
