@@ -54,7 +54,7 @@ def model_config(options: Namespace, vocab_size: int) -> dict[str, Any]:
     """A Conformer encoder and a Transformer decoder over 80 bins, for `build`."""
     sizes = {key: getattr(options, key) for key in ("model_dim", "num_heads", "feed_forward_dim")}
     subsampling = "s2s.nn.subsampling.ConvolutionSubsampling"
-    front = {"_target_": subsampling, "input_dim": 80, "model_dim": options.model_dim}
+    front = {"_target_": subsampling, "input_dim": 80, "model_dim": options.model_dim, "channels": options.model_dim}
     encoder = {"_target_": "s2s.models.conformer.ConformerEncoder", "front": front, **sizes}
     decoder = {
         "_target_": "s2s.models.transformer_decoder.TransformerDecoder",

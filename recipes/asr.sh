@@ -26,72 +26,48 @@ Options:
   --data DIR           data directories and tokenizer (default: $data)
   --exp DIR            everything trained and decoded (default: $exp)
   --config NAME        training config in conf/ (default: $config)
-  --tokenizer-kind K   char, unigram or bpe (default: $tokenizer_kind)
+  --tokenizer-kind K   char, unigram, bpe or lexicon (default: $tokenizer_kind)
+  --lexicon FILE       words and their phonemes, the pieces of --tokenizer-kind lexicon
   --vocab-size N       pieces of the tokenizer (default: $vocab_size)
   --tests "A B"        test sets (default: $tests)
   --decodings "A B"    decoding modes, or all (default: $decodings)
+  --lm DIR             language model of recipes/lm.sh: adds the decodings joint+lm (in the search) and joint+lm-nbest
+                       (of what the search found)
+  --lm-weight W        of it (default: $lm_weight)
+  --ngram FILE         n-gram file: adds joint+ngram and joint+ngram-nbest
+  --ngram-weight W     of it (default: $ngram_weight)
+  --internal-lm-weight W  of the decoder's own language model, subtracted beside --lm: adds joint+ilm-zero,
+                       joint+ilm-utterance and joint+ilm-training, by what the decoder hears in place of the audio
   --data-options "..." further options for local/data.py (default: $data_options)
   KEY=VALUE            Hydra overrides: decoding.* go to s2s decode, all others to s2s train
 EOF
 }
 
-stage=0 stop_stage=6 force=false nj=1 ngpu=0
-data_root=${S2S_DATA:-} data=${data:-data} exp=${exp:-exp} config=${config:-train}
-tokenizer_kind=${tokenizer_kind:-unigram} vocab_size=${vocab_size:-500} tests=${tests:-test}
-decodings=${decodings:-ctc_greedy greedy joint} data_options=${data_options:-}
-title=${title:-Speech recognition model} corpus=${corpus:-not stated}
-train_overrides=() decode_overrides=() # expanded as ${x[@]+...}: before bash 4.4 an empty one is unset
-
-while [ $# -gt 0 ]; do
-    case $1 in
-        -h | --help) usage; exit 0 ;;
-        --force) force=true; shift ;;
-        --stage | --stop-stage | --nj | --ngpu | --data-root | --data | --exp | --config | --tokenizer-kind \
-            | --vocab-size | --tests | --decodings | --data-options)
-            [ $# -ge 2 ] || { echo "$0: $1 needs a value; see --help" >&2; exit 2; }
-            name=${1#--}
-            printf -v "${name//-/_}" %s "$2"
-            shift 2 ;;
-        decoding.*=*) decode_overrides+=("$1"); shift ;;
-        *=*) train_overrides+=("$1"); shift ;;
-        *) echo "$0: '$1' is neither an option nor KEY=VALUE; see --help" >&2; exit 2 ;;
-    esac
-done
-for name in stage stop_stage nj ngpu vocab_size; do
-    [[ ${!name} =~ ^[0-9]+$ ]] || { echo "$0: --${name//_/-} ${!name}: expected a whole number" >&2; exit 2; }
-done
-command -v s2s > /dev/null || { echo "$0: no command s2s; activate the environment (. .venv/bin/activate)" >&2; exit 1; }
-
+. "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
+config=${config:-train} tokenizer_kind=${tokenizer_kind:-unigram} vocab_size=${vocab_size:-500} tests=${tests:-test}
+decodings=${decodings:-ctc_greedy greedy joint} title=${title:-Speech recognition model}
+lm=${lm:-} lm_weight=${lm_weight:-0.3} ngram=${ngram:-} ngram_weight=${ngram_weight:-0.3} internal_lm_weight=
+lexicon=${lexicon:-}
+parse_options "decodings lexicon lm lm-weight ngram ngram-weight internal-lm-weight" "" "$@"
+split_overrides
 if [ "$decodings" = all ]; then
     decodings="ctc_greedy ctc_prefix rescoring greedy beam joint diverse sampling mbr"
 fi
-
-done_dir=$exp/.done
-mkdir -p "$done_dir"
-
-# run_stage N NAME FUNCTION: run it unless it is outside the chosen range or done; what follows it is then no longer done.
-run_stage() {
-    local number=$1 name=$2
-    if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then return; fi
-    if ! $force && [ -e "$done_dir/$number" ]; then
-        echo "stage $number: $name is done already (remove $done_dir/$number or use --force to do it again)"
-        return
-    fi
-    echo "stage $number: $name"
-    for ((later = number; later <= 6; later++)); do rm -f "$done_dir/$later"; done
-    "$name"
-    touch "$done_dir/$number"
-}
-
-data() { python local/data.py --data-root "$data_root" --out "$data" $data_options; }
+if [ -n "$lm" ]; then decodings+=" joint+lm joint+lm-nbest"; fi
+if [ -n "$ngram" ]; then decodings+=" joint+ngram joint+ngram-nbest"; fi
+if [ -n "$internal_lm_weight" ]; then
+    [ -n "$lm" ] || { echo "$0: --internal-lm-weight: makes room for a language model; give --lm too" >&2; exit 2; }
+    decodings+=" joint+ilm-zero joint+ilm-utterance joint+ilm-training"
+fi
 
 tokenizer() {
-    s2s tokenizer train --kaldi --kind "$tokenizer_kind" --vocab-size "$vocab_size" --out "$data/tokenizer" "$data/train/text"
+    local options=()
+    if [ "$tokenizer_kind" = lexicon ]; then options=(--lexicon "$lexicon"); fi
+    s2s tokenizer train --kaldi --kind "$tokenizer_kind" --vocab-size "$vocab_size" --out "$data/tokenizer" \
+        ${options[@]+"${options[@]}"} "$data/train/text"
 }
 
 train() {
-    local devices=("training.accelerator=cpu")
-    if [ "$ngpu" -gt 0 ]; then devices=("training.accelerator=gpu" "training.devices=$ngpu"); fi
     if $force; then rm -rf "$exp/train"; fi
     s2s train --config-dir conf --config-name "$config" exp_dir="$exp/train" tokenizer="$data/tokenizer" \
         data.train="[$data/train]" data.valid="[$data/dev]" data.num_workers="$nj" "${devices[@]}" \
@@ -100,13 +76,31 @@ train() {
 
 average() { s2s average "$exp/train" --out "$exp/averaged"; }
 
+# describe DECODING: into `described` its mode and what is added to it, as overrides.
+describe() {
+    described=("decoding=${1%%+*}")
+    case $1 in
+        *+lm* | *+ilm*) described+=("decoding.lm=$lm" "decoding.lm_weight=$lm_weight") ;;
+        *+ngram*) described+=("decoding.ngram=$ngram" "decoding.ngram_weight=$ngram_weight") ;;
+    esac
+    case $1 in
+        *-nbest) described+=(decoding.lm_rescoring=true) ;;
+        *-utterance) described+=(decoding.internal_lm=utterance) ;;
+        *-training) described+=("decoding.internal_lm=$exp/mean_states.safetensors") ;;
+    esac
+    case $1 in *+ilm*) described+=("decoding.internal_lm_weight=$internal_lm_weight") ;; esac
+}
+
 decode() {
-    local device=cpu
-    if [ "$ngpu" -gt 0 ]; then device=cuda; fi
+    if [ -n "$internal_lm_weight" ]; then
+        s2s lm mean-states --model "$exp/averaged" --data "$data/train" --out "$exp/mean_states.safetensors" \
+            --device "$device" --num-workers "$nj"
+    fi
     for test in $tests; do
         for mode in $decodings; do
+            describe "$mode"
             s2s decode --model "$exp/averaged" --data "$data/$test" --out "$exp/decode/$test/$mode" --device "$device" \
-                --num-workers "$nj" "decoding=$mode" ${decode_overrides[@]+"${decode_overrides[@]}"}
+                --num-workers "$nj" "${described[@]}" ${decode_overrides[@]+"${decode_overrides[@]}"}
         done
     done
 }
@@ -133,8 +127,4 @@ bundle() {
     s2s bundle "$exp/averaged" --out "$exp/bundle" --title "$title" --training-data "$corpus" "${results[@]}"
 }
 
-number=0
-for name in data tokenizer train average decode score bundle; do
-    run_stage "$number" "$name"
-    number=$((number + 1))
-done
+run_stages data tokenizer train average decode score bundle

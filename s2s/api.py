@@ -91,6 +91,7 @@ def load_stream(
     task: str = "transcribe",
     device: str | torch.device = "cpu",
     dtype: str = "float32",
+    target_language: str | None = None,
 ) -> Streamer:
     """A streamer, whose sessions are fed samples and give text while it is spoken, from a model as for `load`.
 
@@ -100,13 +101,34 @@ def load_stream(
     """
     settings = settings or StreamSettings()
     transcriber = load(model, None if settings.policy is None else settings.decoding, device, dtype)
+    return streamer_of(transcriber, settings, chunk, left, language, task, target_language)
+
+
+def streamer_of(
+    transcriber: Transcriber,
+    settings: StreamSettings,
+    chunk: float | None = None,
+    left: float | None = None,
+    language: str | None = None,
+    task: str = "transcribe",
+    target_language: str | None = None,
+) -> Streamer:
+    """As `load_stream`, with the weights of a transcriber, which goes on as before; a policy searches as it does."""
     if isinstance(transcriber, HybridTranscriber):
-        transcriber.check(Request(language, task))
-        if settings.policy is None and transcriber.bundle.model.can_stream:
+        request = transcriber.check(Request(language, task, target_language=target_language))
+        asked = transcriber.prompt(language, request) if transcriber.prompts else None
+        whole = asked is not None or transcriber.decoding_for(task) is not transcriber.decoding
+        if settings.policy is None and transcriber.bundle.model.can_stream and not whole:
             return _chunk_streamer(transcriber, settings, chunk, left)
     if left is not None:
         raise UserError(f"left={left:g}: is for encoders that hear chunks, of which this model has none; leave it out")
-    return _whole_streamer(transcriber, settings, chunk, language, task)
+    if isinstance(transcriber, HybridTranscriber):
+        ear, decoding = HybridEar(transcriber.bundle, asked), transcriber.decoding_for(task)
+        return _whole_streamer(transcriber, decoding, settings, chunk, ear, "local_agreement")
+    assert isinstance(transcriber, WhisperTranscriber)
+    own = WhisperEar(transcriber, language, task)
+    spaces = task == "translate" or own.request.language not in SPACELESS
+    return _whole_streamer(transcriber, transcriber.decoding, settings, chunk, own, "simul_whisper", spaces)
 
 
 def _chunk_streamer(
@@ -122,16 +144,15 @@ def _chunk_streamer(
 
 
 def _whole_streamer(
-    transcriber: Transcriber, settings: StreamSettings, chunk: float | None, language: str | None, task: str
+    transcriber: HybridTranscriber | WhisperTranscriber,
+    decoding: DecodingConfig,
+    settings: StreamSettings,
+    chunk: float | None,
+    ear: Ear,
+    name: str,
+    spaces: bool = True,
 ) -> WholeStreamer:
-    ear: Ear
-    spaces = True
-    if isinstance(transcriber, WhisperTranscriber):
-        own = WhisperEar(transcriber, language, task)
-        ear, name, spaces = own, "simul_whisper", task == "translate" or own.request.language not in SPACELESS
-    else:
-        assert isinstance(transcriber, HybridTranscriber)
-        ear, name = HybridEar(transcriber.bundle), "local_agreement"
+    """One that hears by `ear` and commits by a policy, that of `name` if the settings say nothing."""
     policy = build_policy(settings.policy or name, settings.policy_options)
     bundle = transcriber.bundle
     if isinstance(bundle.model, SegmentalModel):
@@ -139,7 +160,7 @@ def _whole_streamer(
             "this segmental model hears whole utterances, and its decoder goes on with time and not from a text, as a "
             "policy wants; to stream it, train it with an encoder that hears chunks: model=streaming_segmental"
         )
-    search = build_search(transcriber.decoding, [bundle.model], bundle.tokenizer)
+    search = build_search(decoding, [bundle.model], bundle.tokenizer)
     if not isinstance(search, LabelSearch):
         raise UserError("decoding: a policy needs one search that goes on from a text, such as beam, greedy or joint")
     simultaneous = build_simultaneous(search, policy, bundle.model, bundle.tokenizer, spaces=spaces)

@@ -32,3 +32,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(beside)
         else:
             beside.unlink(missing_ok=True)
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Remove a file or a folder, which is never there in part under its own name."""
+    path = Path(path)
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    hidden = path if path.name.startswith(".") else path.with_name(f".{path.name}.{os.getpid()}.old")
+    path.rename(hidden)
+    shutil.rmtree(hidden)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from types import ModuleType
+
+from s2s.errors import UserError
 
 
 @lru_cache
@@ -25,3 +29,10 @@ def torchaudio() -> tuple[ModuleType | None, str]:
             f"A pair that loads: torch=={pair}.* torchaudio=={pair}.*"
         )
     return module, f"{module.__version__}"
+
+
+def require(what: str, modules: Iterable[str], extra: str) -> None:
+    """Raise UserError where `what` needs modules that are not installed; `extra` is what of s2s installs them."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise UserError(f"{what} needs {', '.join(missing)}, not installed here; pip install 's2s[{extra}]'")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from s2s.decoding.build import build_search
 from s2s.decoding.config import DecodingConfig, load_decoding_config
@@ -17,13 +18,18 @@ from s2s.decoding.search_all import search_all
 from s2s.errors import UserError
 from s2s.models.bundle import CONFIG
 from s2s.models.memory import Memory
+from s2s.models.prompts import Prompts
 from s2s.models.translation_bundle import TranslationBundle, is_translation_bundle, load_translation_bundle
 from s2s.nn.quantise import set_dtype
 from s2s.pretrained import checkpoints
 from s2s.pretrained.seq2seq import FAMILIES, find_checkpoint, read_seq2seq
+from s2s.tokenizers.joint import prompt_tokens
+from s2s.tokenizers.prompts import Prompt
 
 MODE = "translation"
 LOOK_AHEAD = 8
+Source = str | tuple[str, ...]
+"""A text, or the same in each of the languages that a model reads at once; one of these may be empty."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Translation:
 
     text: str
     score: float
-    source: str
+    source: Source
     alternatives: list[Translation] = field(default_factory=list)
 
 
@@ -43,8 +49,9 @@ class Translator:
     """A translation model with a search.
 
     `decoding` is how it searches (default: as its makers do, see `decoding_of`), `target_language` one of the bundle's
-    `languages`, where it has a choice. `batch_tokens` source tokens are encoded at once, padding counted; so that these
-    are of sentences alike in length, `look_ahead` times as many are read before the first is translated, 0: one text.
+    `languages`, where it has a choice; one that takes prompts is told the `source_language` too, and whether to write
+    `punctuation`. `batch_tokens` source tokens are encoded at once, padding counted; so that these are of sentences
+    alike in length, `look_ahead` times as many are read before the first is translated, 0: one text.
     Raises UserError for a language that the model lacks, and for a decoding that it cannot do.
     """
 
@@ -55,6 +62,8 @@ class Translator:
         target_language: str | None = None,
         batch_tokens: int = 1000,
         look_ahead: int = LOOK_AHEAD,
+        source_language: str | None = None,
+        punctuation: bool = True,
     ) -> None:
         if batch_tokens < 1:
             raise UserError(f"batch_tokens={batch_tokens}: expected at least 1 token")
@@ -65,9 +74,27 @@ class Translator:
         self.search = build_search(self.decoding, [bundle.model], bundle.tokenizer)
         self.device = next(bundle.model.parameters()).device
         positions = getattr(bundle.model.encoder, "positions", None)
+        self.num_sources: int = getattr(bundle.model.encoder, "num_sources", 1)
         self.max_tokens: int | None = getattr(positions, "max_positions", None) or None
+        self.asked = self._prompt(source_language, target_language, punctuation)
         if target_language is not None:
             bundle.tokenizer.encode_source("", target_language)
+
+    def _prompt(self, source: str | None, target: str | None, punctuation: bool) -> Prompts | None:
+        """What the decoder is told of a text; None for a model that takes no prompts."""
+        tokens = prompt_tokens(self.bundle.tokenizer)
+        if tokens is None:
+            if source is not None or not punctuation:
+                given = "punctuation" if source is None else f"language '{source}' to read"
+                raise UserError(f"{given}: this model takes no prompts, it cannot be told; leave it out")
+            return None
+        if source is None or target is None:
+            lacking = "source" if source is None else "target"
+            raise UserError(
+                f"this model reads and writes several languages; name both, the {lacking} too (--{lacking}-language): "
+                f"{', '.join(tokens.languages)}"
+            )
+        return Prompts.of(tokens, [Prompt(source, target, punctuation=punctuation)]).to(self.device)
 
     def encode(self, text: str) -> list[int]:
         """What the encoder reads for a text; none for one that holds nothing to read, such as white space alone.
@@ -83,26 +110,34 @@ class Translator:
             )
         return ids
 
-    def translate(self, texts: str | Iterable[str]) -> Iterator[Translation]:
+    def translate(self, texts: str | Iterable[Source]) -> Iterator[Translation]:
         """The translation of each text, in order; texts are read, and translated, when they are asked for.
 
-        Raises UserError, with the number of the text, for one that `encode` refuses.
+        Raises UserError, with the number of the text, for one that `encode` refuses, and for one in more languages, or
+        in fewer, than the model reads at once.
         """
         first = 1
         for window in self._windows([texts] if isinstance(texts, str) else texts):
             yield from self._translate(window, first)
             first += len(window)
 
-    def _windows(self, texts: Iterable[str]) -> Iterator[list[tuple[str, list[int]]]]:
+    def _encode_all(self, text: Source) -> list[list[int]]:
+        """What the encoder reads for each source of a text."""
+        sources = (text,) if isinstance(text, str) else text
+        if len(sources) != self.num_sources:
+            raise UserError(f"the model reads {self.num_sources} sources at once, and was given {len(sources)}")
+        return [self.encode(each) for each in sources]
+
+    def _windows(self, texts: Iterable[Source]) -> Iterator[list[tuple[Source, list[list[int]]]]]:
         """Texts with their ids, as many as are read before they are translated."""
-        window: list[tuple[str, list[int]]] = []
+        window: list[tuple[Source, list[list[int]]]] = []
         size = 0
         for number, text in enumerate(texts, start=1):
             try:
-                window.append((text, self.encode(text)))
+                window.append((text, self._encode_all(text)))
             except UserError as error:
                 raise UserError(f"text {number}: {error}") from error
-            size += len(window[-1][1]) + 1
+            size += _longest(window[-1][1]) + 1
             if size >= self.look_ahead * self.batch_tokens:
                 yield window
                 window, size = [], 0
@@ -110,10 +145,11 @@ class Translator:
             yield window
 
     @torch.inference_mode()
-    def _translate(self, window: list[tuple[str, list[int]]], first: int) -> list[Translation]:
+    def _translate(self, window: list[tuple[Source, list[list[int]]]], first: int) -> list[Translation]:
         """The translations of texts with their ids, of which the first has the number `first`."""
         found = [Translation("", 0.0, text) for text, _ in window]
-        order = sorted((i for i, (_, ids) in enumerate(window) if ids), key=lambda i: -len(window[i][1]))
+        lengths = [_longest(ids) for _, ids in window]
+        order = sorted((i for i, length in enumerate(lengths) if length), key=lambda i: -lengths[i])
         try:
             for number, hypotheses in search_all(self.search, self._memories([window[i][1] for i in order])):
                 source = window[order[number]][0]
@@ -123,19 +159,24 @@ class Translator:
             raise UserError(f"text {first + order[error.utterance]}: {error.problem}") from error
         return found
 
-    def _memories(self, sources: list[list[int]]) -> Iterator[Memory]:
+    def _memories(self, texts: list[list[list[int]]]) -> Iterator[Memory]:
         """What the encoder makes of the ids of texts, longest first, in batches of `batch_tokens`."""
-        while sources:
-            size = max(1, self.batch_tokens // len(sources[0]))
-            batch, sources = sources[:size], sources[size:]
-            padded = torch.zeros(len(batch), len(batch[0]), dtype=torch.long)
-            for row, ids in zip(padded, batch, strict=True):
-                row[: len(ids)] = torch.tensor(ids)
-            lengths = torch.tensor([len(ids) for ids in batch])
-            yield self.bundle.model.encode(padded.to(self.device), lengths.to(self.device))
+        while texts:
+            size = max(1, self.batch_tokens // _longest(texts[0]))
+            batch, texts = texts[:size], texts[size:]
+            rows = [torch.tensor(ids, dtype=torch.long) for sources in batch for ids in sources]
+            shape = (len(batch),) if self.num_sources == 1 else (len(batch), self.num_sources)
+            padded = pad_sequence(rows, batch_first=True).unflatten(0, shape)
+            lengths = torch.tensor([len(row) for row in rows]).view(shape)
+            asked = () if self.asked is None else (self.asked.some([0] * len(batch)),)
+            yield self.bundle.model.encode(padded.to(self.device), lengths.to(self.device), *asked)
 
-    def _translation(self, hypothesis: Hypothesis, source: str) -> Translation:
+    def _translation(self, hypothesis: Hypothesis, source: Source) -> Translation:
         return Translation(self.bundle.tokenizer.decode(hypothesis.tokens), hypothesis.score, source)
+
+
+def _longest(sources: list[list[int]]) -> int:
+    return max(map(len, sources))
 
 
 def decoding_of(settings: Mapping[str, Any], mode: str = MODE) -> DecodingConfig:

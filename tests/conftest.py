@@ -92,6 +92,7 @@ def tiny(digits: Path) -> list[str]:
         "data.num_workers=0",
         "data.max_batch_size=12",
         "data.num_buckets=1",
+        "data.num_target_buckets=1",
         "features.sampling_rate=8000",
         "features.num_mel_bins=23",
         "spec_augment.freq_mask_width=5",

@@ -17,7 +17,8 @@ def copy_recipe(corpus: str, into: Path, task: str = "asr") -> Path:
     """A copy of recipes/ and of egs/CORPUS/TASK, without what was trained there -> the latter."""
     recipe = into / "egs" / corpus / task
     for name in ("recipes", f"egs/{corpus}/{task}/conf", f"egs/{corpus}/{task}/local"):
-        shutil.copytree(ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"))
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     for script in (ROOT / "egs" / corpus / task).glob("*.sh"):
         shutil.copy(script, recipe / script.name)
     return recipe

@@ -94,7 +94,7 @@ def test_texts_are_read_as_they_are_asked_for(bundle: TranslationBundle) -> None
 
 def test_batches_keep_to_their_budget_with_sentences_of_one_length(bundle: TranslationBundle) -> None:
     translator = Translator(bundle, PLAIN, batch_tokens=20)
-    sources = [[3] * size for size in (12, 9, 9, 5, 5, 4, 1, 1)]
+    sources = [[[3] * size] for size in (12, 9, 9, 5, 5, 4, 1, 1)]
     memories = list(translator._memories(sources))
     assert [memory.lengths.tolist() for memory in memories] == [[12], [9, 9], [5, 5, 4, 1], [1]]
     assert max(memory.states.shape[0] * memory.states.shape[1] for memory in memories) <= 20
@@ -141,6 +141,9 @@ def test_a_language_is_chosen_once_for_all(tmp_path: Path) -> None:
         Translator(many, PLAIN, target_language="fra")
     with pytest.raises(UserError, match=r"text 1: no target language: name one"):
         list(Translator(many).translate("the sea"))
+    for more in ({"source_language": "eng"}, {"punctuation": False}):
+        with pytest.raises(UserError, match="this model takes no prompts"):
+            Translator(many, PLAIN, "deu", **more)  # type: ignore[arg-type]
 
 
 def test_the_makers_settings_hold_unless_another_mode_is_chosen(bundle: TranslationBundle) -> None:

@@ -44,8 +44,11 @@ def described(folder: Path) -> dict[str, str]:
     """What is in a bundle; of a training folder also how far it came."""
     from torch import nn
 
-    from s2s.models.bundle import load_bundle
-    from s2s.training.checkpoint import latest_training, load_training
+    from s2s.models.bundle import Bundle, load_bundle
+    from s2s.models.lm_bundle import is_language_model
+    from s2s.models.translation_bundle import is_translation_bundle
+    from s2s.tokenizers.joint import prompt_tokens
+    from s2s.training.checkpoint import latest_training, load_trained, load_training
     from s2s.training.curves import read_metrics
 
     facts = {"folder": str(folder)}
@@ -58,12 +61,18 @@ def described(folder: Path) -> dict[str, str]:
         facts["training"] = f"{progress.epoch} epochs, {progress.steps} steps, {progress.seconds / 60:.1f} min"
         facts["best by validation loss"] = kept or "none yet"
         for record in read_metrics(folder / "metrics.jsonl")[-1:]:
-            facts["last CTC greedy error"] = f"{100 * record['valid_ctc_error']:.2f} %"
-    bundle = load_bundle(bundle_folder, "cpu", nn.Module)
+            for name, title in (("ctc_error", "last CTC greedy error"), ("token_error", "last wrong next tokens")):
+                if f"valid_{name}" in record:
+                    facts[title] = f"{100 * record[f'valid_{name}']:.2f} %"
+    of_text = is_language_model(bundle_folder) or is_translation_bundle(bundle_folder)
+    bundle = load_trained(bundle_folder) if of_text else load_bundle(bundle_folder, "cpu", nn.Module)
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in bundle.model.named_children()}
-    features = bundle.features.config
     facts["model"] = type(bundle.model).__name__
     facts["parameters"] = f"{sum(sizes.values()):,} ({', '.join(f'{k} {v:,}' for k, v in sizes.items() if v)})"
-    facts["features"] = f"{features.num_mel_bins} log-mel bins at {features.sampling_rate} Hz"
+    if isinstance(bundle, Bundle):
+        features = bundle.features.config
+        facts["features"] = f"{features.num_mel_bins} log-mel bins at {features.sampling_rate} Hz"
     facts["tokenizer"] = f"{bundle.tokenizer.kind}, {bundle.tokenizer.vocab_size} pieces"
+    if tokens := prompt_tokens(bundle.tokenizer):
+        facts["prompts"] = f"{', '.join(tokens.languages)}; {', '.join(tokens.tasks)}"
     return facts

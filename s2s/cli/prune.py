@@ -51,12 +51,15 @@ def prune(
     from s2s.models.bundle import Bundle, load_bundle
     from s2s.models.heads import check_removable, check_share, head_importance, most_important, pruned
     from s2s.models.hybrid import HybridModel
+    from s2s.tokenizers.joint import prompt_tokens
     from s2s.training.validation import validate
 
     check_share(keep)
     if out.exists():
         raise UserError(f"--out {out}: is there already; name another folder, or remove it")
     bundle = load_bundle(model, check_device(device))
+    if prompt_tokens(bundle.tokenizer):
+        raise UserError(f"{model}: takes prompts; the heads of a model that knows one task alone are weighed")
     layers = attentions(bundle.model)
     for name, layer in layers.items():
         check_removable(name, layer)

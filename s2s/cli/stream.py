@@ -80,7 +80,12 @@ def stream(
     language: Annotated[
         str | None, typer.Option(metavar="LANGUAGE", help="What is spoken: de or German; of multilingual models.")
     ] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="transcribe, or translate into English.")] = "transcribe",
+    task: Annotated[
+        str, typer.Option(metavar="TASK", help="transcribe, or translate (Whisper: into English).")
+    ] = "transcribe",
+    target_language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Into what to translate, of a model of your own that can.")
+    ] = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="As fast as possible; default: at the speed of speech.")
     ] = False,
@@ -140,7 +145,7 @@ def stream(
     if threads:
         torch.set_num_threads(threads)
     check_device(device)
-    streamer = load_stream(model, settings, chunk, left, language, task, device, dtype)
+    streamer = load_stream(model, settings, chunk, left, language, task, device, dtype, target_language)
     failed = stopped = False
     with EventLog(events) as log, Live(quiet) as live, Interrupt() as interrupt:
         for each in inputs:

@@ -22,14 +22,14 @@ def train(
     kind: Annotated[
         str,
         typer.Option(
-            "--kind", help="Pieces: unigram, bpe, char, or word (symbols with spaces between, such as phonemes)."
+            "--kind", help="Pieces: unigram, bpe, char, word (what stands between spaces), or lexicon (phonemes)."
         ),
     ] = "unigram",
     vocab_size: Annotated[
         int | None,
         typer.Option(
             "--vocab-size",
-            help="Pieces, the four special ones included; for char and word: at most so many (default: all).",
+            help="Pieces, the special ones included; for char, word, lexicon: at most so many (default: all).",
         ),
     ] = None,
     character_coverage: Annotated[
@@ -38,35 +38,47 @@ def train(
             "--character-coverage", help="Share of the text's characters to know (unigram, bpe); 0.9995 for kanji."
         ),
     ] = 1.0,
+    lexicon: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of --kind lexicon: a word and its phonemes a line, as CMUdict has it."),
+    ] = None,
     kaldi: Annotated[bool, typer.Option("--kaldi", help="Lines are `id words...`: drop the first field.")] = False,
     translation: Annotated[
         bool, typer.Option("--translation", help="For text translation: one vocabulary of all languages of the text.")
     ] = False,
-    target_language: Annotated[
+    language: Annotated[
         list[str] | None,
-        typer.Option(metavar="CODE", help="With --translation: a language to write, where there are several; repeat."),
+        typer.Option(metavar="CODE", help="A language of a model that prompts tell which one to write; repeat."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK", help="Task of prompts; repeat (default: transcribe, translate)."),
     ] = None,
 ) -> None:
     """Learn a tokenizer from text."""
     from s2s.errors import UserError
     from s2s.scoring.transcripts import numbered_lines
     from s2s.tokenizers import JointTokenizer, train_tokenizer
+    from s2s.tokenizers.lexicon import read_lexicon
+    from s2s.tokenizers.prompts import TASKS
 
-    if target_language and not translation:
-        raise UserError("--target-language: is for translation; add --translation, or leave it out")
+    if task and not language:
+        raise UserError("--task: is a word of prompts; give their languages too (--language), or leave it out")
 
     def lines() -> Iterator[str]:
         for text in texts:
             for _, line in numbered_lines(text):
                 yield " ".join(line.split(maxsplit=1)[1:]) if kaldi else line
 
-    tokenizer = train_tokenizer(kind, lines(), vocab_size, character_coverage)
-    if translation:
-        languages = (target_language or []) if len(target_language or []) > 1 else []
+    if lexicon and kind != "lexicon":
+        raise UserError(f"--lexicon: is for --kind lexicon, this is {kind}; leave it out")
+    pronunciations = read_lexicon(lexicon) if lexicon else None
+    tokenizer = train_tokenizer(kind, lines(), vocab_size, character_coverage, pronunciations)
+    if translation or language:
         try:
-            tokenizer = JointTokenizer(tokenizer, languages)
+            tokenizer = JointTokenizer(tokenizer, language or (), task or TASKS)
         except ValueError as error:
-            raise UserError(f"--target-language: {error}") from error
+            raise UserError(f"--language, --task: {error}") from error
     tokenizer.save(out)
     typer.echo(f"{out}: {tokenizer.kind} tokenizer, {tokenizer.vocab_size} pieces", err=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -15,7 +15,7 @@ from s2s.cli.options import Device, Threads, check_device, usage
 from s2s.errors import UserError
 
 if TYPE_CHECKING:
-    from s2s.translation import Translation, Translator
+    from s2s.translation import Source, Translation, Translator
 
 STDIN = Path("-")
 LONGEST_LINE = 1 << 16  # bytes; no model takes so many tokens
@@ -38,14 +38,28 @@ def translate(
         list[Path] | None,
         typer.Argument(metavar="FILE|-", help="UTF-8 text, one sentence a line; `-`, the default: standard input."),
     ] = None,
-    target_language: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Language to write, of a model with several (>>CODE<<).")
+    source_language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Language to read, of a model that takes prompts.")
     ] = None,
+    target_language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Language to write, of a model with several.")
+    ] = None,
+    no_punctuation: Annotated[
+        bool, typer.Option("--no-punctuation", help="Write no punctuation, of a model that takes prompts.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where all lines go; default: standard output.")
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for a file each: DIR/talk.txt for talk.de.")
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="The same lines in a further language, of a model that reads several at once, in the order of its "
+            "training; repeat it.",
+        ),
     ] = None,
     decoding: Annotated[
         str, typer.Option(metavar="NAME", help="translation (as the model's makers do), greedy, beam, sampling, ...")
@@ -76,8 +90,13 @@ def translate(
     files = files or [STDIN]
     problems = Problems()
     with usage():
+        if also and len(files) > 1:
+            raise UserError("--also: goes with one FILE, whose lines it has in another language")
+        if also and STDIN in (*also, files[0]):
+            raise UserError("--also: lines of several files belong together; give files, not standard input")
         jobs = _jobs(files, output, output_dir, problems)
-    if not jobs:
+    unreadable = [file for file in also or [] if not _can_be_read(file, problems)]  # all are named
+    if not jobs or unreadable:
         raise typer.Exit(1)
     if threads:
         torch.set_num_threads(threads)
@@ -86,12 +105,16 @@ def translate(
     if beam_size:
         config = replace(config, beam_size=beam_size)
     look_ahead = 0 if files == [STDIN] and sys.stdin.isatty() else LOOK_AHEAD
-    translator = Translator(bundle, config, target_language, batch_size, look_ahead)
+    translator = Translator(
+        bundle, config, target_language, batch_size, look_ahead, source_language, not no_punctuation
+    )
     with _progress(jobs, to_files=bool(output or output_dir)) as advance:
         for path, sources in jobs:
             try:
                 with _sink(path) as write:
-                    texts = (text for source in sources for text in _texts(source, translator, problems))
+                    texts: Iterator[Source] = (t for source in sources for t in _texts(source, translator, problems))
+                    if also:
+                        texts = _together([*sources, *also], translator, problems)
                     for number, translation in enumerate(translator.translate(texts), start=1):
                         write(_lines(translation, number if nbest else None).encode())
                         advance()
@@ -160,6 +183,18 @@ def _texts(source: Path, translator: Translator, problems: Problems) -> Iterator
                 problems.report(f"{'standard input' if source == STDIN else source}:{number}: {error}")
                 text = ""
             yield text
+
+
+def _together(files: list[Path], translator: Translator, problems: Problems) -> Iterator[tuple[str, ...]]:
+    """The lines of several files, those of one number together; UserError where one has more than another."""
+    everything = [_texts(file, translator, problems) for file in files]
+    for number, lines in enumerate(zip_longest(*everything), start=1):
+        for file, line in zip(files, lines, strict=True):
+            if line is None:
+                raise UserError(
+                    f"{file}: ends before line {number}, and another file has more; line n of all says the same"
+                )
+        yield lines
 
 
 def _text(line: bytes, stream: BinaryIO, is_first: bool) -> str:

@@ -44,7 +44,7 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
             raise UserError(f"'{override}': expected an override of the form key=value")
     free = _free(schema)
     overrides = [f"++{override}" if override.startswith(free) else override for override in overrides]
-    ConfigStore.instance().store(name="schema", node=_writable(schema), provider="s2s")
+    ConfigStore.instance().store(name="schema", node=writable(schema), provider="s2s")
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
         try:
@@ -54,7 +54,7 @@ def compose(name: str, schema: type, overrides: Sequence[str] = (), config_dir: 
             place = f"{where.name}:{where.line + 1}" if where else f"{folder / name}.yaml"
             raise UserError(f"{place}: not readable as YAML: {getattr(error, 'problem', error)}") from error
         except (HydraException, OmegaConfBaseException) as error:
-            keys = _keys(_writable(schema))
+            keys = _keys(writable(schema))
             with contextlib.suppress(HydraException, OmegaConfBaseException):  # the config itself may be broken
                 keys = _keys(hydra_compose(name, overrides=[search]))
             raise UserError(_explain(name, error, keys, folder)) from error
@@ -65,7 +65,7 @@ def _free(schema: type) -> tuple[str, ...]:
     return tuple(f"{key}." for key, kind in typing.get_type_hints(schema).items() if typing.get_origin(kind) is dict)
 
 
-def _writable(schema: type) -> DictConfig:
+def writable(schema: type) -> DictConfig:
     """The schema as a config; OmegaConf takes a frozen dataclass for a config that no override may change."""
     from omegaconf import DictConfig, OmegaConf
 

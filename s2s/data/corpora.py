@@ -78,6 +78,35 @@ def read_text(path: Path) -> list[str]:
         raise UserError(f"{path}: cannot be read ({error}); copy or download it again") from error
 
 
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a file of tab-separated values, whose first line names its columns.
+
+    Raises UserError, with the line, where one of `columns` or a value is missing.
+    """
+    header, *rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    names = header.split("\t")
+    if missing := [column for column in columns if column not in names]:
+        raise UserError(f"{path}:1: no column {', '.join(missing)}; expected {', '.join(columns)}")
+    found = []
+    for number, row in enumerate(rows, start=2):
+        values = row.split("\t")
+        if len(values) != len(names):
+            raise UserError(f"{path}:{number}: {len(values)} columns, expected {len(names)}; copy the corpus again")
+        found.append(dict(zip(names, values, strict=True)))
+    return found
+
+
+def read_recording(path: Path, sampling_rate: int) -> np.ndarray:
+    """The samples (n,) of a recording of one channel, as 16-bit numbers; UserError for any other, or a broken one."""
+    try:
+        samples, rate = soundfile.read(path, dtype="int16")
+    except soundfile.SoundFileError as error:
+        raise UserError(f"{path}: cannot be read: {error}; copy the corpus again") from error
+    if samples.ndim != 1 or rate != sampling_rate:
+        raise UserError(f"{path}: expected one channel at {sampling_rate} Hz, got shape {samples.shape} at {rate} Hz")
+    return samples
+
+
 def write_parallel(folder: Path, texts: Mapping[str, Iterable[str]]) -> None:
     """A folder of parallel text: the lines of each language in `text.LANGUAGE`."""
     with replacing(folder) as beside:

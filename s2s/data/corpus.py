@@ -14,6 +14,7 @@ from s2s.data.cuts import origin
 from s2s.data.jsonl import read_cuts
 from s2s.data.kaldi import read_kaldi
 from s2s.data.problems import Problem
+from s2s.data.shar import PREFIX, read_shar
 from s2s.errors import UserError
 
 StrPath = str | os.PathLike[str]
@@ -29,7 +30,7 @@ class Corpus:
 
 
 def load_corpus(paths: StrPath | Sequence[StrPath]) -> Corpus:
-    """Read a Kaldi data directory or a file of Lhotse cuts, or several of them joined.
+    """Read a Kaldi data directory, a file of Lhotse cuts or a folder of Lhotse Shar, or several of them joined.
 
     Raises UserError for any other thing, for what is malformed (with file and line), and for an id that is there twice.
     """
@@ -53,6 +54,8 @@ def load_corpus(paths: StrPath | Sequence[StrPath]) -> Corpus:
 
 
 def _read(path: Path) -> tuple[CutSet, list[Problem]]:
+    if str(path).startswith(PREFIX):
+        return read_shar(Path(str(path)[len(PREFIX) :]))
     if is_cuts_file(path):
         if not path.is_file():
             raise UserError(f"{path}: no such file")
@@ -61,7 +64,8 @@ def _read(path: Path) -> tuple[CutSet, list[Problem]]:
         return read_kaldi(path)
     found = "a folder without wav.scp" if path.is_dir() else "some other file" if path.exists() else "not there"
     raise UserError(
-        f"{path}: {found}; expected a Kaldi data directory (with wav.scp) or Lhotse cuts (.jsonl, .jsonl.gz)"
+        f"{path}: {found}; expected a Kaldi data directory (with wav.scp), Lhotse cuts (.jsonl, .jsonl.gz) "
+        f"or {PREFIX}DIR for a folder of Lhotse Shar"
     )
 
 

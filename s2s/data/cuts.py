@@ -21,6 +21,18 @@ def speaker(cut: Cut) -> str | None:
     return next((str(s.speaker) for s in cut.supervisions if s.speaker is not None), None)
 
 
+def language(cut: Cut) -> str | None:
+    """The language that is spoken in the cut, None where nobody says."""
+    return next((str(s.language) for s in cut.supervisions if s.language), None)
+
+
+def translations(cut: Cut) -> dict[str, str]:
+    """The words of the cut in other languages, by their codes (`translated_text`, as Lhotse's own recipes have it)."""
+    parts = [(s.custom or {}).get("translated_text") or {} for s in sorted(cut.supervisions, key=lambda s: s.start)]
+    codes = dict.fromkeys(code for part in parts for code in part)
+    return {code: " ".join(part[code] for part in parts if part.get(code)) for code in codes}
+
+
 def audio_files(cut: Cut) -> list[str]:
     """The paths of the audio files of the cut; what is not a file (a URL, bytes) is left out."""
     return [source.source for source in cut.recording.sources if source.type == "file"]

@@ -16,9 +16,12 @@ from s2s.audio.resample import resample
 from s2s.data.alignments import token_ends
 from s2s.data.batch import Batch
 from s2s.data.cuts import origin, text
+from s2s.data.directions import prompt, spoken
 from s2s.data.samples import load_samples
 from s2s.errors import UserError
+from s2s.models.prompts import Prompts
 from s2s.tokenizers.base import Tokenizer
+from s2s.tokenizers.prompts import PromptTokens
 
 
 class SpeechDataset(Dataset[Batch]):
@@ -26,12 +29,30 @@ class SpeechDataset(Dataset[Batch]):
 
     `tokenizer` None leaves the targets empty, to decode. `features` are used as they are: in training they may dither.
     `skip_bad_audio` leaves out an utterance whose audio fails and names it in `Batch.skipped`, instead of raising.
+    Examples of a direction (see `s2s.data.directions`) have what is spoken besides, and with `prompts` what is asked.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, features: Features, skip_bad_audio: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None,
+        features: Features,
+        skip_bad_audio: bool = False,
+        prompts: PromptTokens | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.features = features
         self.skip_bad_audio = skip_bad_audio
+        self.prompts = prompts
+        self._num_tokens: dict[str, int] = {}  # by text: asked for in every epoch
+
+    def num_tokens(self, cut: Cut) -> int:
+        """How many tokens its text has, 0 where there is none or no tokenizer."""
+        words = None if self.tokenizer is None else text(cut)
+        if self.tokenizer is None or words is None:
+            return 0
+        if words not in self._num_tokens:
+            self._num_tokens[words] = len(self.tokenizer.encode(words))
+        return self._num_tokens[words]
 
     @torch.no_grad()
     def __getitem__(self, cuts: CutSet) -> Batch:
@@ -64,6 +85,8 @@ class SpeechDataset(Dataset[Batch]):
             seconds=float(sum(cut.duration for cut in kept)),
             skipped=skipped,
             target_ends=self._target_ends(kept),
+            asked=self._asked(kept),
+            spoken=self._spoken(kept),
         )
 
     def _samples(self, cut: Cut) -> Tensor:
@@ -89,6 +112,16 @@ class SpeechDataset(Dataset[Batch]):
         if words is None:
             raise UserError(f"{origin(cut)}: utterance {cut.id} has no text to learn; add it or skip it (no_text)")
         return torch.tensor(self.tokenizer.encode(words), dtype=torch.int64)
+
+    def _asked(self, cuts: list[Cut]) -> Prompts | None:
+        return None if self.prompts is None else Prompts.of(self.prompts, [prompt(cut) for cut in cuts])
+
+    def _spoken(self, cuts: list[Cut]) -> tuple[Tensor, Tensor] | None:
+        words = [spoken(cut) for cut in cuts]
+        if self.tokenizer is None or not cuts or any(each is None for each in words):
+            return None
+        tokens = [torch.tensor(self.tokenizer.encode(each or ""), dtype=torch.int64) for each in words]
+        return _pad(tokens), _lengths(tokens)
 
     def _target_ends(self, cuts: list[Cut]) -> Tensor | None:
         """The frame after the last of each token (B,U), where that is known of all utterances."""

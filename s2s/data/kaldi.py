@@ -1,4 +1,4 @@
-"""Kaldi data directories: `wav.scp`, `segments`, `text`, `utt2spk`, `utt2dur`."""
+"""Kaldi data directories: `wav.scp`, `segments`, `text`, `utt2spk`, `utt2lang`, `utt2dur`; `text.fr`, ...."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from lhotse import CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
 from s2s.audio.read import AudioInfo
-from s2s.data.cuts import audio_files, origin, speaker, text
+from s2s.data.cuts import audio_files, language, origin, speaker, text, translations
 from s2s.data.problems import Problem
 from s2s.data.recordings import headers, locate, recording
 from s2s.errors import UserError
 from s2s.files import replacing
 
-FILES = ("wav.scp", "segments", "text", "utt2spk", "utt2dur")
+FILES = ("wav.scp", "segments", "text", "utt2spk", "utt2lang", "utt2dur")
+TRANSLATION = "text."  # and the code of a language
 COMMANDS = {"cat", "ffmpeg", "flac", "gunzip", "mpg123", "sox", "sph2pipe", "wget", "zcat"}
 ROUNDING = 0.01  # seconds; `segments` is often written with two decimals
 
@@ -56,6 +57,8 @@ def read_kaldi(folder: str | os.PathLike[str]) -> tuple[CutSet, list[Problem]]:
     segments = _segments(folder, scp)
     texts = _read_known(folder / "text", segments)
     speakers = _read_known(folder / "utt2spk", segments)
+    languages = _read_known(folder / "utt2lang", segments)
+    others = {path.name.removeprefix(TRANSLATION): _read_known(path, segments) for path in _translations(folder)}
     infos = headers(paths[segment.recording] for segment in segments.values())
 
     cuts: list[Cut] = []
@@ -69,7 +72,9 @@ def read_kaldi(folder: str | os.PathLike[str]) -> tuple[CutSet, list[Problem]]:
         if segment.recording not in recordings:
             recordings[segment.recording] = recording(segment.recording, paths[segment.recording], info)
         words = texts[key].value if texts is not None and key in texts else ""
-        cut = _cut(key, segment, recordings[segment.recording], words, speakers)
+        said = {code: lines[key].value for code, lines in others.items() if lines and key in lines and lines[key].value}
+        spoken = languages[key].value or None if languages is not None and key in languages else None
+        cut = _cut(key, segment, recordings[segment.recording], words, speakers, spoken, said)
         if isinstance(cut, Problem):
             problems.append(cut)
             continue
@@ -83,7 +88,7 @@ def read_kaldi(folder: str | os.PathLike[str]) -> tuple[CutSet, list[Problem]]:
 def write_kaldi(cuts: Iterable[Cut], folder: str | os.PathLike[str]) -> None:
     """Write cuts as a Kaldi data directory, sorted by id as Kaldi wants; whole or not at all.
 
-    `segments` is written where an utterance is not a whole recording; `text` and `utt2spk` where there are any.
+    `segments` is written where an utterance is not a whole recording; texts, `utt2spk`, `utt2lang` where there are any.
     Raises UserError for a cut that such a directory cannot hold: audio that is no file, perturbed or mixed.
     """
     cuts = sorted(cuts, key=lambda cut: cut.id.encode())
@@ -96,6 +101,7 @@ def write_kaldi(cuts: Iterable[Cut], folder: str | os.PathLike[str]) -> None:
             )
     folder = Path(folder)
     others = {entry.name for entry in folder.iterdir()} - set(FILES) if folder.is_dir() else set()
+    others -= {path.name for path in _translations(folder)}
     if others or folder.is_file():
         raise UserError(
             f"{folder}: holds something else ({', '.join(sorted(others)[:3]) or 'a file'}); name a new folder"
@@ -107,6 +113,9 @@ def write_kaldi(cuts: Iterable[Cut], folder: str | os.PathLike[str]) -> None:
             _write(beside / "segments", ((cut.id, _segment_fields(cut)) for cut in cuts))
         _write(beside / "text", ((cut.id, text(cut)) for cut in cuts))
         _write(beside / "utt2spk", ((cut.id, speaker(cut)) for cut in cuts))
+        _write(beside / "utt2lang", ((cut.id, language(cut)) for cut in cuts))
+        for code in sorted({code for cut in cuts for code in translations(cut)}):
+            _write(beside / f"{TRANSLATION}{code}", ((cut.id, translations(cut).get(code)) for cut in cuts))
         _write(beside / "utt2dur", ((cut.id, _seconds(cut.duration)) for cut in cuts))
 
 
@@ -155,6 +164,10 @@ def _read_known(path: Path, known: dict[str, Segment]) -> dict[str, Line] | None
         if key not in known:
             raise UserError(f"{line.where}: utterance '{key}' is in no other file; remove the line or add its audio")
     return lines
+
+
+def _translations(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{TRANSLATION}*"))
 
 
 def _plain_path(line: Line) -> str:
@@ -210,7 +223,15 @@ def _number(value: str, where: str, what: str) -> float:
     return number
 
 
-def _cut(key: str, segment: Segment, whole: Recording, words: str, speakers: dict[str, Line] | None) -> Cut | Problem:
+def _cut(
+    key: str,
+    segment: Segment,
+    whole: Recording,
+    words: str,
+    speakers: dict[str, Line] | None,
+    spoken: str | None,
+    translated: dict[str, str],
+) -> Cut | Problem:
     end = whole.duration if segment.end is None else segment.end
     if end > whole.duration + ROUNDING or segment.start >= whole.duration:
         message = f"ends at {end:g} s, its recording {whole.id} at {whole.duration:.3f} s"
@@ -230,6 +251,8 @@ def _cut(key: str, segment: Segment, whole: Recording, words: str, speakers: dic
         channel=channel,
         text=words or None,
         speaker=speakers[key].value or None if speakers is not None and key in speakers else None,
+        language=spoken,
+        custom={"translated_text": translated} if translated else None,
     )
     kind = MonoCut if len(channels) == 1 else MultiCut
     return kind(
@@ -257,7 +280,7 @@ def _writable(cut: Cut) -> str:
     for key in (cut.id, cut.recording.id):
         if not key or re.search(r"\s", key):
             raise UserError(f"{origin(cut)}: id '{key}'; a Kaldi directory wants ids without spaces")
-    for value in (text(cut), speaker(cut), files[0]):
+    for value in (text(cut), speaker(cut), language(cut), files[0], *translations(cut).values()):
         if value is not None and re.search(r"[\r\n]", value):
             raise UserError(f"{origin(cut)}: '{value}' does not fit on one line")
     return files[0]

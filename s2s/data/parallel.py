@@ -16,17 +16,25 @@ _PAIR = re.compile(r"([^-\s]+)-([^-\s]+)")
 
 @dataclass(frozen=True)
 class Direction:
-    """From which language into which."""
+    """From which language into which; the source of a model that reads several at once is such as en+de."""
 
     source: str
     target: str
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The languages of the source, one by one."""
+        return tuple(self.source.split("+"))
+
     @classmethod
     def of(cls, text: str) -> Direction:
-        """That of "en-de"; UserError for anything else."""
+        """That of "en-de", or of "en+de-fr"; UserError for anything else."""
         found = _PAIR.fullmatch(text)
-        if not found:
-            raise UserError(f"pair '{text}': expected two languages such as en-de, source and target")
+        if not found or not all(found[1].split("+")) or len({*found[1].split("+")}) <= found[1].count("+"):
+            raise UserError(
+                f"pair '{text}': expected two languages such as en-de, source and target, or several sources such as "
+                "en+de-fr"
+            )
         return cls(found[1], found[2])
 
     def __str__(self) -> str:
@@ -35,12 +43,16 @@ class Direction:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence and what it is in another language; `where` says which line it is."""
+    """A sentence and what it is in another language; `where` says which line it is.
+
+    `others` are the same sentence in further languages that are read with it.
+    """
 
     where: str
     direction: Direction
     source: str
     target: str
+    others: tuple[str, ...] = ()
 
 
 def read_parallel(
@@ -62,12 +74,13 @@ def read_parallel(
         missing -= set(here)
         texts = {code: read_lines(_file(folder, code)) for each in here for code in _codes(each)}
         for each in here:
-            check_same_length(
-                _file(folder, each.source), texts[each.source], _file(folder, each.target), texts[each.target]
-            )
-            for number, lines in enumerate(zip(texts[each.source], texts[each.target], strict=True), start=1):
+            target = _file(folder, each.target)
+            for code in each.sources:
+                check_same_length(_file(folder, code), texts[code], target, texts[each.target])
+            for number, lines in enumerate(zip(*(texts[code] for code in _codes(each)), strict=True), start=1):
                 if all(line.strip() for line in lines):
-                    found.append(Sentence(f"{_file(folder, each.target)}:{number}", each, *lines))
+                    source, *others, written = lines
+                    found.append(Sentence(f"{target}:{number}", each, source, written, tuple(others)))
                 else:
                     num_empty += 1
     if missing:
@@ -97,8 +110,8 @@ def _file(folder: Path, language: str) -> Path:
     return folder / f"text.{language}"
 
 
-def _codes(direction: Direction) -> tuple[str, str]:
-    return direction.source, direction.target
+def _codes(direction: Direction) -> tuple[str, ...]:
+    return *direction.sources, direction.target
 
 
 def _absence(folder: Path, directions: Sequence[Direction]) -> str:

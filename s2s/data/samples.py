@@ -18,6 +18,8 @@ from s2s.audio.read import read_audio
 from s2s.data.cuts import audio_files, origin
 from s2s.errors import UserError
 
+LOST = "lost"  # of a cut whose audio is not to be had: why
+
 
 def load_samples(cut: Cut) -> Tensor:
     """Samples (n,) in float32 of a cut at its own sampling rate, channels averaged.
@@ -25,6 +27,8 @@ def load_samples(cut: Cut) -> Tensor:
     Without perturbation these are the samples of `read_audio`. Raises UserError naming the file and the line of the
     corpus that brought it in.
     """
+    if (lost := (cut.custom or {}).get(LOST)) is not None:
+        raise UserError(f"{origin(cut)}: utterance {cut.id}: {lost}")
     try:
         with _strict_reading():
             samples = cut.load_audio()

@@ -15,6 +15,8 @@ from s2s.data.cuts import audio_files, origin, text
 from s2s.data.kaldi import duration_problems
 from s2s.data.problems import Problem, check_kinds, counts, describe
 from s2s.data.recordings import in_threads
+from s2s.data.samples import load_samples
+from s2s.data.shar import shard, with_audio
 from s2s.errors import UserError
 from s2s.tokenizers.base import Tokenizer
 
@@ -76,15 +78,19 @@ def duration_limit_problems(cuts: Iterable[Cut], min_duration: float, max_durati
 
 
 def ctc_problems(
-    cuts: Iterable[Cut], tokenizer: Tokenizer, num_encoder_frames: Callable[[float], int]
+    cuts: Iterable[Cut],
+    tokenizer: Tokenizer,
+    num_encoder_frames: Callable[[float], int],
+    words: Callable[[Cut], str | None] = text,
 ) -> list[Problem]:
     """Utterances whose tokens CTC cannot place: each needs a frame, and equal neighbours a blank between them.
 
-    `num_encoder_frames` gives T for a duration in seconds, that of the fastest speed perturbation where there is one.
+    `num_encoder_frames` gives T for a duration in seconds, that of the fastest speed perturbation where there is one;
+    `words` what CTC learns of a cut.
     """
     problems = []
     for cut in cuts:
-        tokens = tokenizer.encode(text(cut) or "")
+        tokens = tokenizer.encode(words(cut) or "")
         needed = len(tokens) + sum(left == right for left, right in itertools.pairwise(tokens))
         frames = num_encoder_frames(cut.duration)
         if needed > frames:
@@ -131,7 +137,18 @@ def _audio_problems(cuts: CutSet, advance: Callable[[], None]) -> list[Problem]:
         for cut in cuts
         for reason in [next(filter(None, (reasons[file] for file in audio_files(cut))), None)]
         if reason
-    ]
+    ] + _shard_problems(cuts)
+
+
+def _shard_problems(cuts: CutSet) -> list[Problem]:
+    """Of what is in shards, which are read from one end to the other."""
+    problems = []
+    for cut in with_audio(cut for cut in cuts if shard(cut) is not None):
+        try:
+            load_samples(cut)
+        except UserError as error:
+            problems.append(Problem("bad_audio", cut.id, origin(cut), str(error).split(": ", 2)[-1]))
+    return problems
 
 
 def _decoding_error(file: str) -> str | None:

@@ -6,41 +6,41 @@ from collections.abc import Sequence
 
 from s2s.decoding.annotate import AnnotatingSearch
 from s2s.decoding.beam import Beam
-from s2s.decoding.bias import PhraseBias
 from s2s.decoding.config import DecodingConfig
-from s2s.decoding.constraints import PhraseConstraint, PrefixConstraint
 from s2s.decoding.ctc import CTCGreedySearch
 from s2s.decoding.ctc_beam import CTCPrefixBeamSearch
 from s2s.decoding.ctc_prefix import CTCPrefixScorer
 from s2s.decoding.engine import LabelSearch, Policy
 from s2s.decoding.ensemble import member
 from s2s.decoding.hypothesis import Search
-from s2s.decoding.internal_lm import InternalLMScorer
+from s2s.decoding.internal_lm import InternalLMScorer, load_estimate
 from s2s.decoding.limits import Limits
 from s2s.decoding.mbr import MBRSearch
-from s2s.decoding.ngram import load_ngram
 from s2s.decoding.normalisation import Normalisation
-from s2s.decoding.phrases import read_phrases
-from s2s.decoding.repetition import LoopGuard, NgramBlocking
+from s2s.decoding.repetition import LoopGuard
 from s2s.decoding.rescoring import Rescorer, RescoringSearch
 from s2s.decoding.sampling import Sampling
-from s2s.decoding.scorers import CandidateScorer, DecoderScorer, LengthBonus, Scorer
+from s2s.decoding.scorers import DecoderScorer, Scorer
 from s2s.decoding.segmental import SegmentalSearch
+from s2s.decoding.text_scorers import (
+    AnyModel,
+    Scorers,
+    constraints,
+    fusion_scorers,
+    language_model,
+    ngram_scorer,
+)
 from s2s.decoding.whisper import TimestampTokens, WhisperScorer
 from s2s.errors import UserError
-from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.hybrid import HybridModel
-from s2s.models.language_model import TransformerLanguageModel
-from s2s.models.lm_bundle import check_vocabulary, load_language_model
+from s2s.models.language_model import LanguageModel
 from s2s.models.memory import AttentionDecoder
 from s2s.models.segmental import SegmentalModel
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.models.whisper import Whisper
-from s2s.tokenizers.base import SPACE, Tokenizer
+from s2s.tokenizers.base import Tokenizer
 from s2s.tokenizers.whisper import WhisperTokenizer
 
-Scorers = dict[str, tuple[Scorer | CandidateScorer, float]]
-AnyModel = HybridModel | EncoderDecoder
 KEPT_APART = 32  # frames at which segments ended, whose hypotheses a segmental search keeps apart
 
 
@@ -66,11 +66,12 @@ def build_search(config: DecodingConfig, models: Sequence[AnyModel], tokenizer: 
         )
     if not 1 <= config.nbest <= config.beam_size:
         raise UserError(f"decoding.nbest={config.nbest}: expected 1 to beam_size={config.beam_size}")
-    lm = _language_model(config, model, tokenizer)
-    passes = [config.rescore, config.mbr is not None, config.max_compression_ratio is not None]
-    search = _first_pass(config, models, tokenizer, None if config.rescore else lm, _nbest(config, passes))
-    if config.rescore and isinstance(model, HybridModel):
-        search = _rescoring(config, model, lm, search, _nbest(config, passes[1:]))
+    lm = language_model(config, model, tokenizer)
+    rescored = config.rescore or config.lm_rescoring
+    passes = [rescored, config.mbr is not None, config.max_compression_ratio is not None]
+    search = _first_pass(config, models, tokenizer, None if rescored else lm, _nbest(config, passes))
+    if rescored:
+        search = _rescoring(config, model, tokenizer, lm, search, _nbest(config, passes[1:]))
     if config.mbr is not None:
         weights = "uniform" if config.search == "sampling" else "score"
         nbest = _nbest(config, passes[2:])
@@ -126,7 +127,7 @@ def _first_pass(
     config: DecodingConfig,
     models: Sequence[AnyModel],
     tokenizer: Tokenizer,
-    lm: TransformerLanguageModel | None,
+    lm: LanguageModel | None,
     nbest: int,
 ) -> Search:
     model = models[0]
@@ -142,7 +143,7 @@ def _first_pass(
             model.eos_id,
             beam_size=config.beam_size,
             nbest=nbest,
-            scorers=_fusion(config, model, tokenizer, lm),
+            scorers=fusion_scorers(config, model, tokenizer, lm),
             num_candidates=config.num_candidates or 20,
         )
     return _label_search(config, models, tokenizer, lm, nbest)
@@ -152,7 +153,7 @@ def _label_search(
     config: DecodingConfig,
     models: Sequence[AnyModel],
     tokenizer: Tokenizer,
-    lm: TransformerLanguageModel | None,
+    lm: LanguageModel | None,
     nbest: int,
 ) -> LabelSearch:
     model = models[0]
@@ -166,9 +167,10 @@ def _label_search(
             ctc = CTCPrefixScorer(each.ctc, each.bos_id, each.eos_id)
             scorers[f"ctc{number}"] = member(ctc, i), ctc_weight / len(models)
     if config.internal_lm_weight:
-        scorers["internal_lm"] = InternalLMScorer(_decoder(config, model)), -config.internal_lm_weight
-    scorers |= _fusion(config, model, tokenizer, lm)
-    scorers |= _constraints(config, model, tokenizer)
+        internal = InternalLMScorer(_decoder(config, model), estimate=load_estimate(config.internal_lm))
+        scorers["internal_lm"] = internal, -config.internal_lm_weight
+    scorers |= fusion_scorers(config, model, tokenizer, lm)
+    scorers |= constraints(config, model, tokenizer)
     policy: Policy
     if config.search == "sampling":
         policy = Sampling(
@@ -235,66 +237,29 @@ def _max_length(config: DecodingConfig, model: AnyModel) -> int | None:
     return most if config.max_length is None else min(most, config.max_length)
 
 
-def _fusion(
-    config: DecodingConfig, model: AnyModel, tokenizer: Tokenizer, lm: TransformerLanguageModel | None
-) -> Scorers:
-    """The scorers that know nothing of the audio."""
-    scorers: Scorers = {}
-    if lm is not None:
-        scorers["lm"] = DecoderScorer(lm), config.lm_weight
-    if config.ngram:
-        if tokenizer.unk_id < 0:
-            raise UserError(f"decoding.ngram={config.ngram}: needs a tokenizer with an unknown piece; leave it out")
-        scorers["ngram"] = load_ngram(config.ngram, tokenizer), config.ngram_weight
-    if config.phrases:
-        phrases = read_phrases(config.phrases, tokenizer, config.phrase_boost)
-        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
-        scorers["phrases"] = PhraseBias(phrases, model.vocab_size, model.bos_id, model.eos_id, pieces), 1.0
-    if config.length_bonus:
-        scorers["length"] = LengthBonus(model.vocab_size, model.eos_id), config.length_bonus
-    return scorers
-
-
-def _constraints(config: DecodingConfig, model: AnyModel, tokenizer: Tokenizer) -> Scorers:
-    """Scorers that forbid: 0 or -inf."""
-    scorers: Scorers = {}
-    if config.no_repeat_ngram:
-        scorers["no_repeat_ngram"] = NgramBlocking(config.no_repeat_ngram, model.vocab_size), 1.0
-    if config.prefix is not None:
-        tokens = tokenizer.encode(config.prefix)
-        if tokenizer.unk_id in tokens:
-            raise UserError(f"decoding.prefix={config.prefix}: has characters that the tokenizer lacks")
-        scorers["prefix"] = PrefixConstraint([tokens], model.vocab_size, model.eos_id), 1.0
-    if config.choices:
-        phrases = [tokens for tokens, _ in read_phrases(config.choices, tokenizer)]
-        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
-        # Characters have a piece that is a space; subwords bring their own.
-        separator = [pieces.index(SPACE)] if tokenizer.kind == "char" and SPACE in pieces else []
-        choices = PhraseConstraint(phrases, model.vocab_size, model.eos_id, config.choices_repeat, separator)
-        scorers["choices"] = choices, 1.0
-    return scorers
-
-
-def _language_model(config: DecodingConfig, model: AnyModel, tokenizer: Tokenizer) -> TransformerLanguageModel | None:
-    if config.lm is None:
-        return None
-    bundle = load_language_model(config.lm, next(model.parameters()).device)
-    check_vocabulary(bundle.tokenizer, tokenizer, f"decoding.lm={config.lm}")
-    return bundle.model
-
-
 def _rescoring(
-    config: DecodingConfig, model: HybridModel, lm: TransformerLanguageModel | None, first: Search, nbest: int
+    config: DecodingConfig,
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    lm: LanguageModel | None,
+    first: Search,
+    nbest: int,
 ) -> RescoringSearch:
-    """The first pass has `ctc_weight`, the attention decoders share the rest."""
-    rest = 1.0 - config.ctc_weight
-    rescorers = {"attention_rescoring": Rescorer(_decoder(config, model), rest * (1.0 - config.reverse_weight))}
-    if config.reverse_weight:
-        if model.reverse_decoder is None:
-            raise UserError(
-                f"decoding.reverse_weight={config.reverse_weight}: the model has no right-to-left decoder; leave it out"
-            )
-        rescorers["reverse_rescoring"] = Rescorer(model.reverse_decoder, rest * config.reverse_weight, reverse=True)
+    """Of `rescore`, the first pass has `ctc_weight` and the attention decoders share the rest."""
+    rescorers: dict[str, Rescorer] = {}
+    if config.rescore and isinstance(model, HybridModel):
+        rest = 1.0 - config.ctc_weight
+        rescorers["attention_rescoring"] = Rescorer(_decoder(config, model), rest * (1.0 - config.reverse_weight))
+        if config.reverse_weight:
+            if model.reverse_decoder is None:
+                raise UserError(
+                    f"decoding.reverse_weight={config.reverse_weight}: the model has no right-to-left decoder; "
+                    "leave it out"
+                )
+            rescorers["reverse_rescoring"] = Rescorer(model.reverse_decoder, rest * config.reverse_weight, reverse=True)
     if lm is not None:
         rescorers["lm_rescoring"] = Rescorer(lm, config.lm_weight)
-    return RescoringSearch(first, rescorers, model.bos_id, model.eos_id, config.ctc_weight, 0.0, nbest)
+    if config.ngram and config.lm_rescoring:
+        rescorers["ngram_rescoring"] = Rescorer(ngram_scorer(config.ngram, tokenizer), config.ngram_weight)
+    first_weight = config.ctc_weight if config.rescore else 1.0
+    return RescoringSearch(first, rescorers, model.bos_id, model.eos_id, first_weight, 0.0, nbest)

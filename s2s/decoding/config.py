@@ -28,8 +28,12 @@ class DecodingConfig:
             `rescore`, the share of the first pass.
         ensemble: folders of further bundles, whose encoders, decoders and CTC outputs are averaged with the first.
         lm, lm_weight: folder of a language model, and its weight.
-        internal_lm_weight: weight with which the decoder's internal language model is subtracted.
+        internal_lm, internal_lm_weight: what the decoder hears where its internal language model is asked: "zero",
+            "utterance" (the mean of its frames), or a file that `s2s lm mean-states` wrote; and the weight with which
+            that is subtracted.
         ngram, ngram_weight: ARPA or KenLM file over the tokenizer's pieces, and its weight.
+        lm_rescoring: language model and n-gram score whole hypotheses that the search has found, not its tokens; with
+            `rescore` the language model does in any case.
         phrases, phrase_boost: file of phrases to favour (one a line, optionally a tab and its boost); the default
             boost.
         mix_classifiers: the auxiliary classifiers of the attention decoder answer with its last layer's, where it has
@@ -70,9 +74,11 @@ class DecodingConfig:
     ensemble: list[str] = field(default_factory=list)
     lm: str | None = None
     lm_weight: float = 0.3
+    internal_lm: str = "zero"
     internal_lm_weight: float = 0.0
     ngram: str | None = None
     ngram_weight: float = 0.3
+    lm_rescoring: bool = False
     phrases: str | None = None
     phrase_boost: float = 2.0
     mix_classifiers: bool = False
@@ -158,21 +164,23 @@ EVERYWHERE = {
     "max_batch_seconds",
     "batch_size",
 }
-LISTS = {"mbr", "mbr_temperature", "max_compression_ratio", "rescore", "reverse_weight"}
+LISTS = {"mbr", "mbr_temperature", "max_compression_ratio", "rescore", "reverse_weight", "lm_rescoring"}
 FUSION = {"lm", "lm_weight", "ngram", "ngram_weight", "phrases", "phrase_boost", "length_bonus", "num_candidates"}
 BEAM_ONLY = {"groups", "diversity", "length_alpha", "coverage_beta", "end_detection", "patience"}
 SEGMENTAL_ONLY = {"segment_search", "recombine", "beam_threshold"}
 SAMPLING_ONLY = {"temperature", "top_k", "top_p", "typical_p", "seed"}
-ONLY_WITH = {
-    "lm_weight": "lm",
-    "ngram_weight": "ngram",
-    "phrase_boost": "phrases",
-    "choices_repeat": "choices",
-    "mbr_temperature": "mbr",
-    "reverse_weight": "rescore",
-    "diversity": "groups",
-    "left_chunks": "chunk_size",
-    "patience": "end_detection",
+ONLY_WITH = {  # one of
+    "lm_weight": ("lm",),
+    "ngram_weight": ("ngram",),
+    "lm_rescoring": ("lm", "ngram"),
+    "internal_lm": ("internal_lm_weight",),
+    "phrase_boost": ("phrases",),
+    "choices_repeat": ("choices",),
+    "mbr_temperature": ("mbr",),
+    "reverse_weight": ("rescore",),
+    "diversity": ("groups",),
+    "left_chunks": ("chunk_size",),
+    "patience": ("end_detection",),
 }
 
 
@@ -186,8 +194,7 @@ def changed(config: DecodingConfig) -> list[str]:
 
 
 def _used(key: str, config: DecodingConfig) -> bool:
-    other = ONLY_WITH.get(key)
-    if other and other not in changed(config):
+    if _lacks(key, config):
         return False
     if key in EVERYWHERE:
         return True
@@ -204,9 +211,15 @@ def _used(key: str, config: DecodingConfig) -> bool:
     return key not in (BEAM_ONLY if config.search == "sampling" else SAMPLING_ONLY)
 
 
+def _lacks(key: str, config: DecodingConfig) -> str:
+    """What has to be given for a key to have an effect, where none of it is."""
+    others = ONLY_WITH.get(key, ())
+    return "" if set(others) & set(changed(config)) else " or ".join(f"decoding.{other}" for other in others)
+
+
 def _why(key: str, config: DecodingConfig) -> str:
-    other = ONLY_WITH.get(key)
-    return f"without decoding.{other}" if other and other not in changed(config) else f"with search={config.search}"
+    lacks = _lacks(key, config)
+    return f"without {lacks}" if lacks else f"with search={config.search}"
 
 
 @dataclass(frozen=True)

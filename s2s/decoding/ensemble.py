@@ -11,6 +11,7 @@ from torch import Tensor
 from s2s.decoding.scorers import CandidateScorer, Scorer, State
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
+from s2s.models.prompts import Prompts
 from s2s.nn.attention.reach import Chunked
 
 
@@ -25,10 +26,16 @@ class EnsembleMemory(Memory):
         return EnsembleMemory(**vars(first), others=tuple(other.rows(start, stop) for other in self.others))
 
 
-def encode(models: Sequence[HybridModel], source: Tensor, lengths: Tensor, chunks: Chunked | None = None) -> Memory:
+def encode(
+    models: Sequence[HybridModel],
+    source: Tensor,
+    lengths: Tensor,
+    chunks: Chunked | None = None,
+    asked: Prompts | None = None,
+) -> Memory:
     """What the encoders of all models make of features (B,S,F), lengths (B,), with `chunks` as streams."""
-    asked = () if chunks is None else (chunks,)  # only a hybrid model hears streams
-    first, *others = (model.encode(source, lengths, *asked) for model in models)
+    more = () if chunks is None and asked is None else (chunks, asked)  # only a hybrid model takes them
+    first, *others = (model.encode(source, lengths, *more) for model in models)
     return EnsembleMemory(**vars(first), others=tuple(others)) if others else first
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from s2s.decoding.given_texts import Judge, text_log_probs
 from s2s.decoding.hypothesis import NOT_A_NUMBER, Hypothesis, Search, UtteranceError
 from s2s.errors import UserError
-from s2s.models.language_model import teacher_forced
-from s2s.models.memory import Decoder, Memory
+from s2s.models.memory import Memory
 from s2s.nn.lengths import right_to_left
 
 NO_HYPOTHESIS = Hypothesis([], 0.0)
@@ -19,12 +19,12 @@ NO_HYPOTHESIS = Hypothesis([], 0.0)
 
 @dataclass(frozen=True)
 class Rescorer:
-    """A decoder, or a language model, and the weight of its log P of a whole hypothesis, eos included.
+    """A decoder, a language model or an n-gram model, and the weight of its log P of a whole hypothesis, eos included.
 
     One that is `reverse` was trained on targets turned round, and reads the hypotheses so.
     """
 
-    decoder: Decoder
+    judge: Judge
     weight: float
     reverse: bool = False
 
@@ -103,7 +103,5 @@ class RescoringSearch:
         parts = {}
         for name, rescorer in self.rescorers.items():
             read = right_to_left(target, lengths) if rescorer.reverse else target
-            tokens, labels, counted = teacher_forced(read, lengths, self.bos_id, self.eos_id)
-            scores = rescorer.decoder(memory, tokens).gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # (N,U+1)
-            parts[name] = scores.masked_fill(~counted, 0.0).double().sum(dim=1)
+            parts[name] = text_log_probs(rescorer.judge, memory, read, lengths, self.bos_id, self.eos_id)
         return parts

@@ -12,6 +12,7 @@ from s2s.models.memory import Memory
 from s2s.models.streaming_encoder import DynamicChunks, StreamingEncoder
 from s2s.nn.feed_forward import FeedForward
 from s2s.nn.frames import Frames
+from s2s.nn.layer_drop import LayerDrop
 from s2s.nn.positions import Positions
 
 
@@ -31,17 +32,19 @@ class BlockEncoder(StreamingEncoder):
         feed_forward: FeedForward | None,
         layer_fusion: LayerFusionConfig | None,
         dynamic_chunks: DynamicChunks | None,
+        layer_drop: float,
     ) -> None:
         super().__init__(front, model_dim, Positions(positions, model_dim, max_positions), dynamic_chunks)
         self.feed_forward = feed_forward
         self.blocks = nn.ModuleList(blocks)
         self.num_layers = len(self.blocks)
+        self.layer_drop = LayerDrop(self.num_layers, layer_drop)
         self.outputs = LayerOutputs(layer_fusion, self.num_layers)
         self.norm = nn.LayerNorm(model_dim) if self.outputs.groups is not None else nn.Identity()
         self.check_dynamic_chunks()
 
     def through(self, x: Tensor, lengths: Tensor, frames: Frames, ctc: IntermediateCTC | None) -> Memory:
         run = self.outputs.run(x, lengths, self.norm, ctc)
-        for block in self.blocks:
-            x = run.after(block(x, frames))
+        for block, kept in zip(self.blocks, self.layer_drop.kept(), strict=True):
+            x = run.after(block(x, frames) if kept else x)
         return run.memory()

@@ -36,6 +36,7 @@ class BranchformerEncoder(BlockEncoder):
         layer_fusion: LayerFusionConfig | None = None,
         convolution: str = "symmetric",
         dynamic_chunks: DynamicChunks | None = None,
+        layer_drop: float = 0.0,
     ) -> None:
         feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU()) if shared_feed_forward else None
         shared = Shared(feed_forward) if feed_forward else None
@@ -54,4 +55,6 @@ class BranchformerEncoder(BlockEncoder):
             )
             for i in range(num_layers)
         ]
-        super().__init__(front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion, dynamic_chunks)
+        super().__init__(
+            front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion, dynamic_chunks, layer_drop
+        )

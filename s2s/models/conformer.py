@@ -10,6 +10,7 @@ from s2s.models.streaming_encoder import DynamicChunks
 from s2s.nn.attention.config import Attentions, of_layer
 from s2s.nn.conformer import ConformerBlock
 from s2s.nn.feed_forward import FeedForward, Shared
+from s2s.nn.language_feed_forward import LanguageLayersConfig, of_languages
 
 
 class ConformerEncoder(BlockEncoder):
@@ -17,7 +18,8 @@ class ConformerEncoder(BlockEncoder):
 
     `front` is a module such as `ConvolutionSubsampling`; `kernel_size` (odd) is the reach in frames of the depthwise
     convolution in each block, `convolution` its kind (see `DepthwiseConvolution`). Where `shared_feed_forward`, there
-    is one for all places (Pires et al. 2023). With `dynamic_chunks` it is trained to be streamed.
+    is one for all places (Pires et al. 2023); the second one of `language_layers` is chosen by language, among several.
+    With `dynamic_chunks` it is trained to be streamed; a training leaves layers out as `LayerDrop` says.
     """
 
     def __init__(
@@ -36,9 +38,12 @@ class ConformerEncoder(BlockEncoder):
         layer_fusion: LayerFusionConfig | None = None,
         convolution: str = "symmetric",
         dynamic_chunks: DynamicChunks | None = None,
+        language_layers: LanguageLayersConfig | None = None,
+        layer_drop: float = 0.0,
     ) -> None:
         feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU()) if shared_feed_forward else None
         shared = Shared(feed_forward) if feed_forward else None
+        chosen = of_languages(language_layers, num_layers, model_dim, feed_forward_dim, dropout, nn.SiLU())
         blocks = [
             ConformerBlock(
                 model_dim,
@@ -50,7 +55,10 @@ class ConformerEncoder(BlockEncoder):
                 of_layer(attention, i),
                 shared,
                 convolution,
+                chosen[i],
             )
             for i in range(num_layers)
         ]
-        super().__init__(front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion, dynamic_chunks)
+        super().__init__(
+            front, model_dim, blocks, positions, max_positions, feed_forward, layer_fusion, dynamic_chunks, layer_drop
+        )

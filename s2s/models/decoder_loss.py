@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor
 
+from s2s.models.distillation import Lesson
 from s2s.models.language_model import cross_entropy
 from s2s.models.memory import Decoder, Memory
 from s2s.models.transformer_decoder import TransformerDecoder
 
 
 def decoder_loss(
-    decoder: Decoder, memory: Memory, tokens: Tensor, labels: Tensor, counted: Tensor, label_smoothing: float
+    decoder: Decoder,
+    memory: Memory,
+    tokens: Tensor,
+    labels: Tensor,
+    counted: Tensor,
+    label_smoothing: float,
+    lesson: Lesson | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Nats per label of tokens (B,U) against labels (B,U), as `cross_entropy`, and its parts by name.
+    """Nats per label of tokens (B,U) against labels (B,U), as `cross_entropy`, or a `lesson`, and its parts by name.
 
     In a training it is that of all classifiers where a decoder has several, otherwise of the last one. Where the
     decoder has an `alignment_loss`, that is added.
     """
-    measure = partial(cross_entropy, labels=labels, counted=counted, label_smoothing=label_smoothing)
+
+    def measure(log_probs: Tensor) -> Tensor:
+        loss = cross_entropy(log_probs, labels, counted, label_smoothing)
+        return loss if lesson is None else lesson.of_tokens(loss, log_probs, counted)
+
     if not isinstance(decoder, TransformerDecoder):
         return measure(decoder(memory, tokens)), {}
     alignment_loss = decoder.alignment_loss

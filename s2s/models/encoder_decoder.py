@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 from s2s.errors import UserError
 from s2s.models.decoder_loss import decoder_loss
+from s2s.models.distillation import Lesson
 from s2s.models.language_model import cross_entropy, teacher_forced
 from s2s.models.memory import AttentionDecoder, Encoder, Memory
 from s2s.models.pointer_decoder import PointerDecoder
+from s2s.models.prompted_encoding import encode_asked
+from s2s.models.prompts import Prompts
 
 
 class EncoderDecoder(nn.Module):
@@ -41,6 +44,12 @@ class EncoderDecoder(nn.Module):
             raise UserError(f"label_smoothing={label_smoothing}: expected a number from 0 to below 1")
         if label_smoothing and isinstance(decoder, PointerDecoder):
             raise UserError(f"label_smoothing={label_smoothing}: a pointer's labels are frames; expected 0")
+        read, attended = (getattr(part, "num_sources", 1) for part in (encoder, decoder))
+        if read != attended:
+            raise UserError(
+                f"decoder.sources.num_sources: the encoder reads {read} sources, the decoder attends to {attended}; "
+                "expected as many"
+            )
         self.vocab_size = vocab_size
         self.encoder: Encoder = encoder  # type: ignore[assignment]
         self.decoder: AttentionDecoder = decoder  # type: ignore[assignment]
@@ -49,25 +58,42 @@ class EncoderDecoder(nn.Module):
         if share_embedding:
             share(encoder, decoder)
 
-    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        """Features (B,S,F) or tokens (B,S), lengths (B,) -> Memory"""
-        return self.encoder(source, lengths)
+    def encode(self, source: Tensor, lengths: Tensor, asked: Prompts | None = None) -> Memory:
+        """Features (B,S,F) or tokens (B,S), lengths (B,) -> Memory, which says what was `asked` for it"""
+        return encode_asked(self.encoder, source, lengths, asked)
 
-    def forward(self, source: Tensor, lengths: Tensor, target: Tensor, target_lengths: Tensor) -> Tensor:
-        """Cross-entropy of targets (B,U) without bos and eos, lengths (B,), in nats per token, eos counted."""
+    def forward(
+        self,
+        source: Tensor,
+        lengths: Tensor,
+        target: Tensor,
+        target_lengths: Tensor,
+        asked: Prompts | None = None,
+        given: Tensor | None = None,
+        lesson: Lesson | None = None,
+    ) -> Tensor:
+        """Cross-entropy of targets (B,U) without bos and eos, lengths (B,), in nats per token, eos counted.
+
+        What is `given` (B,U) to the decoder as the tokens so far may differ from the targets. A `lesson` is what a
+        teacher says of them; with `consistency` there is none.
+        """
         twice = self.training and self.consistency > 0.0
         if twice:
             source, lengths, target, target_lengths = (
                 torch.cat((x, x)) for x in (source, lengths, target, target_lengths)
             )
+            asked = Prompts.joined((asked, asked)) if asked else None
+            given = None if given is None else torch.cat((given, given))
         tokens, labels, counted = teacher_forced(target, target_lengths, self.bos_id, self.eos_id)
-        memory = self.encode(source, lengths)
+        if given is not None:
+            tokens = torch.cat((tokens[:, :1], given), dim=1)
+        memory = self.encode(source, lengths, asked)
         if twice:
             log_probs = self.decoder(memory, tokens)
             first, second = log_probs.chunk(2)
             disagreement = symmetric_divergence(first, second, counted.chunk(2)[0])
             return cross_entropy(log_probs, labels, counted, self.label_smoothing) + self.consistency / 2 * disagreement
-        return decoder_loss(self.decoder, memory, tokens, labels, counted, self.label_smoothing)[0]
+        return decoder_loss(self.decoder, memory, tokens, labels, counted, self.label_smoothing, lesson)[0]
 
 
 def symmetric_divergence(a: Tensor, b: Tensor, counted: Tensor) -> Tensor:

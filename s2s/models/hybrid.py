@@ -6,19 +6,26 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from s2s.audio.normalise import UtteranceNormalise
 from s2s.errors import UserError
 from s2s.models.ctc import CTC
 from s2s.models.decoder_loss import decoder_loss
+from s2s.models.distillation import Lesson
 from s2s.models.intermediate_ctc import IntermediateCTC, IntermediateCTCConfig
 from s2s.models.language_model import teacher_forced
 from s2s.models.memory import AttentionDecoder, Decoder, Encoder, Memory
+from s2s.models.prompted_encoding import encode_asked
+from s2s.models.prompts import Prompts
 from s2s.models.streaming_encoder import StreamingEncoder
 from s2s.nn.attention.reach import Chunked
 from s2s.nn.frames import PastFrames
 from s2s.nn.lengths import right_to_left
+
+Spoken = tuple[Tensor, Tensor]
+"""Tokens (B,U) of what is said, without bos and eos, lengths (B,)."""
 
 
 class HybridLoss(NamedTuple):
@@ -40,7 +47,8 @@ class HybridModel(nn.Module):
 
     `normalise`, `encoder` and `decoder` are modules; `ctc_weight` is λ in λ L_ctc + (1-λ) L_attention. For rescoring, a
     `reverse_decoder` learns the targets from right to left; `reverse_weight` is its share of L_attention (Wu et al.
-    2021, "U2++", arXiv:2106.05642). `intermediate_ctc` gives layers within the encoder a CTC output too.
+    2021, "U2++", arXiv:2106.05642). `intermediate_ctc` gives layers within the encoder a CTC output too. Of a model
+    that translates, CTC learns what the decoder writes, or where `ctc_text` is "source" what is said.
     """
 
     def __init__(
@@ -57,8 +65,11 @@ class HybridModel(nn.Module):
         reverse_decoder: nn.Module | None = None,
         reverse_weight: float = 0.0,
         intermediate_ctc: IntermediateCTCConfig | None = None,
+        ctc_text: str = "target",
     ) -> None:
         super().__init__()
+        if ctc_text not in ("target", "source"):
+            raise UserError(f"ctc_text={ctc_text}: expected target or source")
         if not 0.0 <= ctc_weight <= 1.0:
             raise UserError(f"ctc_weight={ctc_weight}: expected a number from 0 (attention alone) to 1 (CTC alone)")
         if not 0.0 <= label_smoothing < 1.0:
@@ -79,7 +90,7 @@ class HybridModel(nn.Module):
             if intermediate_ctc is None
             else IntermediateCTC(intermediate_ctc, encoder, vocab_size, blank_id)
         )
-        self.ctc_weight = ctc_weight
+        self.ctc_weight, self.ctc_text = ctc_weight, ctc_text
         self.reverse_weight = reverse_weight
         self.label_smoothing = label_smoothing
         self.blank_id, self.bos_id, self.eos_id = blank_id, bos_id, eos_id
@@ -92,27 +103,35 @@ class HybridModel(nn.Module):
         target_lengths: Tensor,
         augment: Callable[[Tensor, Tensor], Tensor] | None = None,
         target_ends: Tensor | None = None,
+        asked: Prompts | None = None,
+        spoken: Spoken | None = None,
+        lesson: Lesson | None = None,
     ) -> HybridLoss:
         """Joint loss of a batch; `augment` changes normalised features (B,S,F) of lengths (B,) before the encoder.
 
-        `target_ends` (B,U), the source frame after the last of each token, are for models that learn from them.
+        `target_ends` (B,U), the source frame after the last of each token, are for models that learn from them. What
+        was `asked` is for those that take prompts, what was `spoken` for those whose `ctc_text` is the source. A
+        `lesson` is what a teacher says of the batch.
         """
         features = self.normalise(source, lengths)
         if augment is not None:
             features = augment(features, lengths)
-        return self.loss(self._memory(features, lengths), target, target_lengths, target_ends)
+        memory = self._memory(features, lengths, asked)
+        return self.loss(memory, target, target_lengths, target_ends, spoken, lesson)
 
-    def encode(self, source: Tensor, lengths: Tensor, chunks: Chunked | None = None) -> Memory:
+    def encode(
+        self, source: Tensor, lengths: Tensor, chunks: Chunked | None = None, asked: Prompts | None = None
+    ) -> Memory:
         """Features (B,S,F), lengths (B,) -> Memory; with `chunks`, that of a stream (see `StreamingEncoder`)."""
         features = self.normalise(source, lengths)
         if chunks is None:
-            return self._memory(features, lengths)
-        return self.streaming_encoder(features, lengths, self._within, chunks)
+            return self._memory(features, lengths, asked)
+        return encode_asked(self.streaming_encoder, features, lengths, asked, ctc=self._within, chunks=chunks)
 
-    def _memory(self, features: Tensor, lengths: Tensor) -> Memory:
+    def _memory(self, features: Tensor, lengths: Tensor, asked: Prompts | None = None) -> Memory:
         if self._within is not None:  # only an encoder whose layers can be asked has one
-            return self.encoder(features, lengths, self._within)  # type: ignore[call-arg]
-        return self.encoder(features, lengths)
+            return encode_asked(self.encoder, features, lengths, asked, ctc=self._within)
+        return encode_asked(self.encoder, features, lengths, asked)
 
     @property
     def _within(self) -> IntermediateCTC | None:
@@ -141,31 +160,57 @@ class HybridModel(nn.Module):
         return self.streaming_encoder.step(self.normalise(source, lengths), lengths, past, self._within)
 
     def loss(
-        self, memory: Memory, target: Tensor, target_lengths: Tensor, target_ends: Tensor | None = None
+        self,
+        memory: Memory,
+        target: Tensor,
+        target_lengths: Tensor,
+        target_ends: Tensor | None = None,
+        spoken: Spoken | None = None,
+        lesson: Lesson | None = None,
     ) -> HybridLoss:
-        """Joint loss of targets (B,U) without bos and eos, lengths (B,) (Watanabe et al. 2017, eq. 12)."""
-        ctc, ctc_parts = self._ctc_loss(memory, target, target_lengths)
-        attention, attention_parts = self._attention_loss(memory, target, target_lengths, target_ends)
+        """Joint loss of targets (B,U) without bos and eos, lengths (B,) (Watanabe et al. 2017, eq. 12).
+
+        Raises UserError where CTC learns what was `spoken` and nobody says it.
+        """
+        if self.ctc_text == "target":
+            spoken = target, target_lengths
+        elif spoken is None:
+            raise UserError("ctc_text=source: nobody says what is spoken; train it with task=speech_translation")
+        ctc, ctc_parts = self._ctc_loss(memory, *spoken, lesson)
+        attention, attention_parts = self._attention_loss(memory, target, target_lengths, target_ends, lesson)
         total = self.ctc_weight * ctc + (1 - self.ctc_weight) * attention
         return HybridLoss(total, ctc, attention, {**ctc_parts, **attention_parts})
 
-    def _ctc_loss(self, memory: Memory, target: Tensor, target_lengths: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _ctc_loss(
+        self, memory: Memory, target: Tensor, target_lengths: Tensor, lesson: Lesson | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """(1-w) L + w L_intermediate, with w the weight of intermediate layers (Lee & Watanabe 2021)."""
         count = target_lengths.sum().clamp(min=1)
-        last = self.ctc.loss(memory, target, target_lengths).sum() / count
+
+        def taught(loss: Tensor, layer: Memory) -> Tensor:
+            return loss if lesson is None else lesson.of_frames(loss, self.ctc(layer), layer.lengths, count)
+
+        last = taught(self.ctc.loss(memory, target, target_lengths).sum() / count, memory)
         if not isinstance(self.ctc, IntermediateCTC):
             return last, {}
         losses = self.ctc.intermediate_loss(memory, target, target_lengths)
         if losses is None:
             return last, {}
-        intermediate, weight = losses.sum() / count, self.ctc.weight
+        layers = [memory.layers[i] for i in self.ctc.layers]
+        intermediate = torch.stack([taught(losses.sum() / count, layer) for layer in layers]).mean()
+        weight = self.ctc.weight
         return (1 - weight) * last + weight * intermediate, {"ctc_last": last, "ctc_intermediate": intermediate}
 
     def _attention_loss(
-        self, memory: Memory, target: Tensor, target_lengths: Tensor, target_ends: Tensor | None = None
+        self,
+        memory: Memory,
+        target: Tensor,
+        target_lengths: Tensor,
+        target_ends: Tensor | None = None,
+        lesson: Lesson | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(1-ρ) L_left-to-right + ρ L_right-to-left, with ρ the reverse weight (Wu et al. 2021)."""
-        forwards, parts = self._decoder_loss(self.decoder, memory, target, target_lengths)
+        forwards, parts = self._decoder_loss(self.decoder, memory, target, target_lengths, lesson)
         if self.reverse_decoder is None or not self.reverse_weight:
             return forwards, parts
         turned = right_to_left(target, target_lengths)
@@ -173,7 +218,12 @@ class HybridModel(nn.Module):
         return (1 - self.reverse_weight) * forwards + self.reverse_weight * backwards, parts
 
     def _decoder_loss(
-        self, decoder: Decoder, memory: Memory, target: Tensor, target_lengths: Tensor
+        self,
+        decoder: Decoder,
+        memory: Memory,
+        target: Tensor,
+        target_lengths: Tensor,
+        lesson: Lesson | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         tokens, labels, counted = teacher_forced(target, target_lengths, self.bos_id, self.eos_id)
-        return decoder_loss(decoder, memory, tokens, labels, counted, self.label_smoothing)
+        return decoder_loss(decoder, memory, tokens, labels, counted, self.label_smoothing, lesson)

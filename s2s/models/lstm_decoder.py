@@ -15,6 +15,7 @@ from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.attention.multi_head import Cached
 from s2s.nn.attention.scores import count_bias
+from s2s.nn.dropout import Dropout
 from s2s.nn.rows import RowBuffer, join_rows
 
 ATTENTIONS = ("dot_product", "additive")
@@ -95,7 +96,7 @@ class LSTMDecoder(nn.Module):
         if readout == "maxout":
             self.readout = nn.Linear(2 * model_dim + self.context_dim, model_dim)
         self.out = nn.Linear(model_dim // 2 if readout == "maxout" else model_dim, vocab_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def _memory(self, memory: Memory) -> Cached:
         """What attention keeps of the memory, (B,H',T,d) each."""

@@ -12,6 +12,7 @@ from s2s.models.front import Front, front_of
 from s2s.models.intermediate_ctc import IntermediateCTC
 from s2s.models.layer_outputs import LayerFusionConfig, LayerOutputs
 from s2s.models.memory import Memory
+from s2s.nn.dropout import Dropout
 from s2s.nn.lengths import valid_mask
 from s2s.nn.recurrent import BidirectionalLSTM, stacked
 
@@ -60,7 +61,7 @@ class LSTMEncoder(nn.Module):
         self.projections = nn.ModuleList(
             nn.Linear(2 * hidden_dim, model_dim) if 2 * hidden_dim != model_dim else nn.Identity() for _ in self.layers
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.outputs = LayerOutputs(layer_fusion, num_layers)
         self.norm = nn.LayerNorm(model_dim) if self.outputs.groups is not None else nn.Identity()
 

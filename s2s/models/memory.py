@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s2s.models.prompts import Prompts
 from s2s.nn.lengths import valid_mask
 
 
@@ -20,7 +21,8 @@ class Memory:
     `keys_values` are what the layers of a decoder made of the states, (B,H',T,d) each, where it was asked before. A
     frame may stand for several that are alike: `counts` (B,T) says for how many, 0 for padding; None: for one.
     `layers` are what layers of the encoder gave, each by its number, where the encoder was asked for it; 0 is the
-    surface, what its first layer was given.
+    surface, what its first layer was given. `asked` is what a decoder is told before it begins. Where the frames are of
+    several sources, `sources` (B,T) has the number of each frame's, from 0.
     """
 
     states: Tensor
@@ -28,6 +30,8 @@ class Memory:
     keys_values: tuple[tuple[Tensor, ...], ...] | None = None
     counts: Tensor | None = None
     layers: Mapping[int, Memory] = field(default_factory=dict)
+    asked: Prompts | None = None
+    sources: Tensor | None = None
 
     def rows(self, start: int, stop: int) -> Memory:
         """The utterances from `start` to before `stop`, without frames that are padding for all of them."""
@@ -38,7 +42,9 @@ class Memory:
         )
         counts = None if self.counts is None else self.counts[start:stop, :size]
         layers = {number: layer.rows(start, stop) for number, layer in self.layers.items()}
-        return Memory(self.states[start:stop, :size], lengths, pairs, counts, layers)
+        asked = None if self.asked is None else self.asked.rows(start, stop)
+        sources = None if self.sources is None else self.sources[start:stop, :size]
+        return Memory(self.states[start:stop, :size], lengths, pairs, counts, layers, asked, sources)
 
     @classmethod
     def joined(cls, memories: Sequence[Memory]) -> Memory:
@@ -50,7 +56,27 @@ class Memory:
             counts = torch.cat([F.pad(memory.frame_counts, (0, size - memory.states.size(1))) for memory in memories])
         layers = {i: Memory.joined([memory.layers[i] for memory in memories]) for i in memories[0].layers}
         lengths = torch.cat([memory.lengths for memory in memories])
-        return cls(torch.cat(states), lengths, counts=counts, layers=layers)
+        prompts = [memory.asked for memory in memories if memory.asked is not None]
+        asked = Prompts.joined(prompts) if prompts else None
+        several = [memory.sources for memory in memories if memory.sources is not None]
+        sources = torch.cat([F.pad(each, (0, size - each.size(1))) for each in several]) if several else None
+        return cls(torch.cat(states), lengths, counts=counts, layers=layers, asked=asked, sources=sources)
+
+    @classmethod
+    def of_sources(cls, memories: Sequence[Memory]) -> Memory:
+        """One memory of several sources of the same utterances: the frames of each behind those of the one before."""
+        real = torch.cat([valid_mask(memory.lengths, memory.states.size(1)) for memory in memories], dim=1)
+        numbers = torch.cat(
+            [torch.full_like(m.frame_counts, i, dtype=torch.long) for i, m in enumerate(memories)], dim=1
+        )
+        lengths = torch.stack([memory.lengths for memory in memories]).sum(dim=0)
+        order = real.byte().argsort(dim=1, descending=True, stable=True)[:, : int(lengths.max())]  # padding to the end
+        padding = ~valid_mask(lengths, order.size(1))
+        states = torch.cat([memory.states for memory in memories], dim=1)
+        states = states.gather(1, order.unsqueeze(-1).expand(-1, -1, states.size(-1))).masked_fill(
+            padding.unsqueeze(-1), 0.0
+        )
+        return cls(states, lengths, sources=numbers.gather(1, order).masked_fill(padding, 0))
 
     @property
     def frame_counts(self) -> Tensor:

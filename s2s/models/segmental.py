@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from s2s.errors import UserError
 from s2s.models.ctc_alignment import Alignment, best_path
+from s2s.models.distillation import Lesson
 from s2s.models.hybrid import HybridModel
 from s2s.models.intermediate_ctc import IntermediateCTCConfig
 from s2s.models.language_model import cross_entropy
@@ -68,11 +69,17 @@ class SegmentalModel(HybridModel):
         self.length_weight, self.min_confidence = length_weight, min_confidence
 
     def _attention_loss(
-        self, memory: Memory, target: Tensor, target_lengths: Tensor, target_ends: Tensor | None = None
+        self,
+        memory: Memory,
+        target: Tensor,
+        target_lengths: Tensor,
+        target_ends: Tensor | None = None,
+        lesson: Lesson | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_label + w L_length in nats per label, and both.
 
-        `target_ends` (B,U) are frames of the source, those after the last one of each label.
+        `target_ends` (B,U) are frames of the source, those after the last one of each label. A `lesson` teaches CTC
+        alone.
         """
         counted = valid_mask(target_lengths, target.size(1))
         learned = counted

@@ -12,6 +12,7 @@ from s2s.models.memory import Memory
 from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.config import AttentionConfig, Attentions, of_layer
 from s2s.nn.attention.multi_head import Cached
+from s2s.nn.dropout import Dropout
 from s2s.nn.feed_forward import FeedForward
 from s2s.nn.lengths import valid_mask
 from s2s.nn.segments import Segments
@@ -37,7 +38,7 @@ class SegmentLayer(nn.Module):
         self.memory_attention = Attention(model_dim, num_heads, dropout, config, over_memory=True)
         self.norm_feed_forward = nn.LayerNorm(model_dim)
         self.feed_forward = FeedForward(model_dim, feed_forward_dim, dropout, nn.ReLU())
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, cached: Cached, shown: Tensor, need_weights: bool = False
@@ -114,7 +115,7 @@ class SegmentalDecoder(nn.Module):
                 raise UserError("cross_attention.kind=monotonic: it is the segments that move on; choose another kind")
         self.norm = nn.LayerNorm(model_dim)
         self.out = nn.Linear(model_dim, vocab_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def no_labels(self, size: int) -> LabelPast:
         """What is kept of N = `size` hypotheses before bos."""

@@ -18,6 +18,7 @@ from s2s.nn.attention.reach import Chunked
 from s2s.nn.attention.scores import key_bias
 from s2s.nn.depthwise import DepthwiseConvolution
 from s2s.nn.frames import Frames, NextChunk, PastFrames, Whole, looking_back, no_past
+from s2s.nn.language_feed_forward import LanguageFeedForward
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import Positions
 
@@ -94,13 +95,19 @@ class StreamingEncoder(nn.Module, ABC):
         return self.front.output_lengths(lengths)
 
     def forward(
-        self, source: Tensor, lengths: Tensor, ctc: IntermediateCTC | None = None, chunks: Chunked | None = None
+        self,
+        source: Tensor,
+        lengths: Tensor,
+        ctc: IntermediateCTC | None = None,
+        chunks: Chunked | None = None,
+        languages: Tensor | None = None,
     ) -> Memory:
-        """source (B,S,F) or tokens (B,S), lengths (B,) -> Memory"""
+        """source (B,S,F) or tokens (B,S), lengths (B,) -> Memory; `languages` (B,2) as in `Prompts`"""
         x, lengths = self.front(source, lengths)
         x = x + self.positions.first(x.size(1), x.device).to(x.dtype)
         valid = valid_mask(lengths, x.size(1))
-        return self.through(x, lengths, Whole(valid, key_bias(valid, x), self._chunks(chunks, x.size(1))), ctc)
+        frames = Whole(valid, key_bias(valid, x), self._chunks(chunks, x.size(1)), languages)
+        return self.through(x, lengths, frames, ctc)
 
     def _chunks(self, chunks: Chunked | None, num_frames: int) -> Chunked | None:
         if chunks is not None:
@@ -145,6 +152,8 @@ class StreamingEncoder(nn.Module, ABC):
                 "convolution=symmetric: this encoder's convolutions look beyond a chunk; train one with "
                 "convolution: causal or chunked to stream it"
             )
+        if any(isinstance(part, LanguageFeedForward) for part in self.modules()):
+            raise UserError("language_layers: this encoder chooses layers by language; it hears whole utterances alone")
         if self.front.view is None:
             raise UserError(
                 f"front: {type(self.front).__name__} sees all of an utterance; this encoder hears no chunks"

@@ -19,12 +19,16 @@ from s2s.models.transformer_state import Reading, TransformerDecoderState
 from s2s.nn.attention.cache import HypothesisCache
 from s2s.nn.attention.config import Attentions, of_decoder_layer, of_layer
 from s2s.nn.attention.multi_head import Cached
+from s2s.nn.attention.multi_source import SourcesConfig
 from s2s.nn.attention.scores import count_bias
 from s2s.nn.attention.stop import Stops
+from s2s.nn.dropout import Dropout
+from s2s.nn.language_feed_forward import LanguageLayersConfig, of_languages
+from s2s.nn.layer_drop import LayerDrop
 from s2s.nn.layer_fusion import GroupFusion, SurfaceFusion, SurfaceFusionConfig
 from s2s.nn.lengths import valid_mask
 from s2s.nn.positions import Positions
-from s2s.nn.transformer import Past, TransformerLayer, before, from_cache
+from s2s.nn.transformer import Past, TransformerLayer, activation_module, before, from_cache
 
 
 class TransformerDecoder(nn.Module):
@@ -33,7 +37,9 @@ class TransformerDecoder(nn.Module):
     The defaults are the pre-norm Transformer with sinusoidal positions. Other people's models have learned positions,
     `max_positions` of them, norms after the residuals (not `pre_norm`), a norm of the embedded tokens, no last
     norm, or the embedding as output matrix too (`tie_output`). The output may also see the last layers of groups of
-    `group_size` (`GroupFusion`) and the source (`SurfaceFusion`); other layers may have `AuxiliaryClassifiers`.
+    `group_size` (`GroupFusion`) and the source (`SurfaceFusion`); other layers may have `AuxiliaryClassifiers`, or with
+    `language_layers` a feed-forward for each language. What a memory says was `asked` is read before bos. With
+    `sources` it attends to several (`MultiSource`). A training leaves layers out as `LayerDrop` says.
     """
 
     def __init__(
@@ -60,8 +66,17 @@ class TransformerDecoder(nn.Module):
         surface_fusion: SurfaceFusionConfig | None = None,
         classifiers: ClassifiersConfig | None = None,
         alignment_loss: AlignmentLossConfig | None = None,
+        language_layers: LanguageLayersConfig | None = None,
+        sources: SourcesConfig | None = None,
+        layer_drop: float = 0.0,
     ) -> None:
         super().__init__()
+        self.num_sources = 1 if sources is None else sources.num_sources
+        if sources is not None and (surface_fusion or alignment_loss):
+            other = "surface_fusion" if surface_fusion else "alignment_loss"
+            raise UserError(f"{other}: is for a decoder of one source; leave it out, or leave out `sources`")
+        if layer_drop and alignment_loss is not None:
+            raise UserError(f"layer_drop={layer_drop}: alignment_loss needs all layers; leave one of them out")
         self.vocab_size, self.model_dim = vocab_size, model_dim
         self.embedding = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embedding.weight, std=model_dim**-0.5)
@@ -69,6 +84,9 @@ class TransformerDecoder(nn.Module):
         self.positions = Positions(positions, model_dim, max_positions)
         self.norm_embedding = nn.LayerNorm(model_dim) if norm_embedding else nn.Identity()
         self.memory_projection = nn.Linear(memory_dim, model_dim) if memory_dim != model_dim else nn.Identity()
+        chosen = of_languages(
+            language_layers, num_layers, model_dim, feed_forward_dim, dropout, activation_module(activation)
+        )
         self.layers: list[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
             TransformerLayer(
                 model_dim,
@@ -80,14 +98,17 @@ class TransformerDecoder(nn.Module):
                 positions=positions,
                 self_attention=of_decoder_layer(self_attention, i),
                 cross_attention=of_layer(cross_attention, i),
+                instead=chosen[i],
+                sources=sources,
             )
             for i in range(num_layers)
         )
+        self.layer_drop = LayerDrop(num_layers, layer_drop)
         self.norm = nn.LayerNorm(model_dim) if final_norm else nn.Identity()
         if tie_output:
             self.out_bias = nn.Parameter(torch.zeros(vocab_size)) if out_bias else None
         self.out: nn.Module | None = None if tie_output else nn.Linear(model_dim, vocab_size, bias=out_bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.groups = None if group_size is None else GroupFusion(num_layers, group_size)
         self.surface: SurfaceFusion | None = None
         if surface_fusion is not None:
@@ -130,7 +151,7 @@ class TransformerDecoder(nn.Module):
         pairs = memory.keys_values
         if pairs is None:
             states = self.memory_projection(memory.states)
-            pairs = tuple(layer.memory_attention.project(states) for layer in self.layers)
+            pairs = tuple(layer.kept(states, memory.sources) for layer in self.layers)
             if self.surface is not None:
                 if 0 not in memory.layers:
                     raise UserError("surface_fusion: needs an encoder with layer_fusion={surface: true}")
@@ -199,13 +220,18 @@ class TransformerDecoder(nn.Module):
 
     def parallel(self, memory: Memory, tokens: Tensor, weights_of: Collection[int] = ()) -> Reading:
         """tokens (N,U) from bos on, N a multiple of B, and the numbers of layers whose weights are wanted."""
-        x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
         pairs, counts = self._memory(memory)
-        rows = len(tokens) // len(counts)
-        stops = self._stops(rows)
-        x, weights = self._through_layers(x, lambda _: before, pairs, count_bias(counts, x), stops, weights_of)
+        rows, asked = len(tokens) // len(counts), memory.asked
+        if asked is not None:
+            tokens = torch.cat((asked.tokens.repeat_interleave(rows, dim=0), tokens), dim=1)
+        x = self._embed(tokens, self.positions.first(tokens.size(1), tokens.device))
+        stops, languages = self._stops(rows), None if asked is None else asked.languages
+        x, weights = self._through_layers(
+            x, lambda _: before, pairs, count_bias(counts, x), stops, weights_of, languages
+        )
         alignments = {i: each.alignment for i, each in stops.items() if each.alignment is not None}
-        return Reading.of(x, weights, alignments, rows)
+        reading = Reading.of(x, weights, alignments, rows)
+        return reading if asked is None else reading.after(asked.tokens.size(1))
 
     def _stops(self, rows: int, before: Tensor | None = None) -> dict[int, Stops]:
         """For K=`rows` hypotheses an utterance, by layers; `before` (B,K,H) as in `HypothesisCache.stopped`."""
@@ -221,14 +247,19 @@ class TransformerDecoder(nn.Module):
         bias: Tensor | None,
         stops: Mapping[int, Stops],
         weights_of: Collection[int] = (),
+        languages: Tensor | None = None,
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Embedded tokens (A,U,D) -> what the layers give (A,U,D'), and the weights (B,H,A/B*U,T) of some of them."""
-        given, kept = [], {}
+        """Embedded tokens (A,U,D) -> what the layers give (A,U,D'), and the weights (B,H,A/B*U,T) of some of them.
+
+        `languages` (B,2) are those of the prompts.
+        """
+        given, kept, present = [], {}, self.layer_drop.kept()
         for i, layer in enumerate(self.layers):
-            x, weights = layer(x, past(i), memory[i], bias, need_weights=i in weights_of, stops=stops.get(i))
+            if present[i]:
+                x, weights = layer(x, past(i), memory[i], bias, i in weights_of, stops.get(i), languages)
+                if weights is not None:
+                    kept[i] = weights
             given.append(x)
-            if weights is not None:
-                kept[i] = weights
         return self._together(given, memory, bias), kept
 
     def _together(self, given: Sequence[Tensor], memory: Sequence[Cached], bias: Tensor | None) -> Tensor:
@@ -255,7 +286,12 @@ class TransformerDecoder(nn.Module):
         shapes, stride = [each.cached_shapes() for each in heads], math.gcd(*(each.stride for each in heads))
         stopping = sum(self.stopping_heads.values())
         past = HypothesisCache.empty(len(counts), beam_size, shapes, pairs[0][0], stride, stopping)
-        return TransformerDecoderState.of(past, pairs, counts, need_attention)
+        state = TransformerDecoderState.of(past, pairs, counts, need_attention)
+        if memory.asked is not None:
+            state.languages = memory.asked.languages
+            given = memory.asked.tokens
+            self.prompt(given, torch.full_like(memory.lengths, given.size(1)), state)
+        return state
 
     def prompt(self, tokens: Tensor, lengths: Tensor, state: TransformerDecoderState) -> Tensor:
         """Begin all hypotheses of an utterance with tokens (B,P), lengths (B,) -> what the layers give (B,P,D').
@@ -300,7 +336,9 @@ class TransformerDecoder(nn.Module):
         memory = [tuple(buffer.rows for buffer in buffers) for buffers in state.memory]
         stops = self._stops(stopped.size(1), stopped)
         past, bias = state.past, count_bias(state.memory_counts, x)
-        found = self._through_layers(x, lambda i: from_cache(past, i, mask), memory, bias, stops, weights_of)
+        found = self._through_layers(
+            x, lambda i: from_cache(past, i, mask), memory, bias, stops, weights_of, state.languages
+        )
         if stops:
             past.stop(torch.cat([each.frames for each in stops.values()], dim=-1), counts)
         return found

@@ -13,8 +13,11 @@ from s2s.models.memory import Memory
 from s2s.models.streaming_encoder import DynamicChunks, StreamingEncoder
 from s2s.nn.attention.config import Attentions, of_layer
 from s2s.nn.attention.scores import key_bias
+from s2s.nn.dropout import Dropout
 from s2s.nn.feed_forward import FeedForward, Shared
 from s2s.nn.frames import Frames, Whole
+from s2s.nn.language_feed_forward import LanguageLayersConfig, of_languages
+from s2s.nn.layer_drop import LayerDrop
 from s2s.nn.positions import Positions
 from s2s.nn.transformer import TransformerLayer, activation_module
 
@@ -23,7 +26,8 @@ class TransformerEncoder(StreamingEncoder):
     """A front that turns the source into vectors, positions, and Transformer layers (Vaswani et al. 2017, section 3.1).
 
     `front` is a module such as `ConvolutionFront` or `TokenFront`; the other options are as in `TransformerDecoder`.
-    Where `shared_feed_forward`, all layers have the same one (Pires et al. 2023, arXiv:2309.01826).
+    Where `shared_feed_forward`, all layers have the same one (Pires et al. 2023, arXiv:2309.01826); `language_layers`
+    have one for each language; a training leaves layers out as `LayerDrop` says.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class TransformerEncoder(StreamingEncoder):
         shared_feed_forward: bool = False,
         layer_fusion: LayerFusionConfig | None = None,
         dynamic_chunks: DynamicChunks | None = None,
+        language_layers: LanguageLayersConfig | None = None,
+        layer_drop: float = 0.0,
     ) -> None:
         super().__init__(front, model_dim, Positions(positions, model_dim, max_positions), dynamic_chunks)
         self.num_layers = num_layers
@@ -54,6 +60,9 @@ class TransformerEncoder(StreamingEncoder):
             else None
         )
         shared = Shared(self.feed_forward) if self.feed_forward else None
+        chosen = of_languages(
+            language_layers, num_layers, model_dim, feed_forward_dim, dropout, activation_module(activation)
+        )
         self.layers: list[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
             TransformerLayer(
                 model_dim,
@@ -65,12 +74,13 @@ class TransformerEncoder(StreamingEncoder):
                 pre_norm=pre_norm,
                 positions=positions,
                 self_attention=of_layer(attention, i),
-                shared=shared,
+                instead=chosen[i] or shared,
             )
             for i in range(num_layers)
         )
         self.norm = nn.LayerNorm(model_dim) if final_norm else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
+        self.layer_drop = LayerDrop(num_layers, layer_drop)
         self.outputs = LayerOutputs(layer_fusion, num_layers)
         self.check_dynamic_chunks()
 
@@ -83,6 +93,6 @@ class TransformerEncoder(StreamingEncoder):
     def through(self, x: Tensor, lengths: Tensor, frames: Frames, ctc: IntermediateCTC | None) -> Memory:
         x = self.dropout(self.norm_embedding(x))
         run = self.outputs.run(x, lengths, self.norm, ctc)
-        for layer in self.layers:
-            x = run.after(layer(x, frames.attend)[0])
+        for layer, kept in zip(self.layers, self.layer_drop.kept(), strict=True):
+            x = run.after(layer(x, frames.attend, languages=frames.languages)[0] if kept else x)
         return run.memory()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from s2s.nn.attention.cache import HypothesisCache
@@ -24,6 +25,7 @@ class TransformerDecoderState:
     memory_counts: Tensor  # (B,1,1,T) as in Memory, bool where no frame stands for more than itself
     need_attention: bool = False
     attention: Tensor | None = None  # (B,K,T) of the last step, the mean of layers and heads, where asked for
+    languages: Tensor | None = None  # (B,2) of the prompts, where there are any
 
     @classmethod
     def of(
@@ -39,6 +41,8 @@ class TransformerDecoderState:
             for buffer in chain.from_iterable(self.memory):
                 buffer.keep(utterances)
             self.memory_counts = self.memory_counts.index_select(0, utterances)
+            if self.languages is not None:
+                self.languages = self.languages.index_select(0, utterances)
 
     def join(self, other: TransformerDecoderState) -> None:
         """As `s2s.models.memory.Decoder.join`."""
@@ -47,6 +51,8 @@ class TransformerDecoderState:
         for buffer, more in both:
             buffer.join(more.rows)
         self.memory_counts = join_rows(self.memory_counts, other.memory_counts)
+        if self.languages is not None and other.languages is not None:
+            self.languages = torch.cat((self.languages, other.languages))
 
 
 class Reading(NamedTuple):
@@ -60,6 +66,11 @@ class Reading(NamedTuple):
     def of(cls, x: Tensor, weights: Mapping[int, Tensor], alignments: Mapping[int, Tensor], rows: int) -> Reading:
         """Of K=`rows` texts for each memory: weights and alignments (B,H,K*U,T)."""
         return cls(x, *({i: _of_rows(each, rows) for i, each in found.items()} for found in (weights, alignments)))
+
+    def after(self, num_tokens: int) -> Reading:
+        """That of the tokens after the first ones."""
+        kept = ({i: each[:, :, num_tokens:] for i, each in found.items()} for found in (self.weights, self.alignments))
+        return Reading(self.x[:, num_tokens:], *kept)
 
 
 def _of_rows(x: Tensor, rows: int) -> Tensor:

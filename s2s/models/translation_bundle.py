@@ -38,7 +38,7 @@ class TranslationTokenizer(Tokenizer, Protocol):
 
     @property
     def languages(self) -> Sequence[str]:
-        """The codes of the languages among which `encode_source` must be told the one to write; none: no choice."""
+        """The codes of the languages of which it must be told the one to write; none: no choice."""
         ...
 
     def encode_source(self, text: str, language: str | None = None) -> list[int]:
@@ -84,13 +84,13 @@ def load_translation_bundle(folder: str | os.PathLike[str], device: str | torch.
     model, tokenizer = read_model(folder, config, KEY, EncoderDecoder)
     if not isinstance(tokenizer, TranslationTokenizer):
         raise UserError(f"{folder}: a {tokenizer.kind} tokenizer, expected one of a translation model")
-    embedding = model.state_dict().get("encoder.front.embedding.weight")
+    embedding = getattr(getattr(model.encoder, "front", None), "embedding", None)
     if embedding is None:
         raise UserError(f"{Path(folder) / CONFIG}: {KEY}.encoder.front: expected s2s.nn.embedding.TokenFront")
-    if tokenizer.source_vocab_size > len(embedding):
+    if tokenizer.source_vocab_size > len(embedding.weight):
         raise UserError(
             f"{folder}: the tokenizer has {tokenizer.source_vocab_size} pieces of the source, the encoder takes "
-            f"{len(embedding)}; they come from different trainings"
+            f"{len(embedding.weight)}; they come from different trainings"
         )
     decoding = config.get(DECODING) or {}
     check_settings(decoding, f"{Path(folder) / CONFIG}: {DECODING}")

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.memory import Memory
+from s2s.models.prompts import Prompts
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.models.transformer_encoder import TransformerEncoder
 from s2s.nn.lengths import valid_mask
@@ -47,7 +48,7 @@ class Whisper(EncoderDecoder):
         """Memory frames of the window that Whisper was trained to hear: 1500, 30 s."""
         return self.encoder.positions.max_positions
 
-    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
+    def encode(self, source: Tensor, lengths: Tensor, asked: Prompts | None = None) -> Memory:
         """Features (B,S,F), lengths (B,) -> Memory of windows that go on with silence, as Whisper was trained to hear.
 
         Silence is what the quietest value of an utterance makes. Of its frames one in `ALIKE` is encoded, and stands
@@ -56,7 +57,7 @@ class Whisper(EncoderDecoder):
         num_frames = self.encoder.output_lengths(lengths)
         beyond = torch.where(num_frames < self.max_frames, BEYOND, 0)
         if not bool(beyond.any()):
-            return super().encode(source, lengths)
+            return super().encode(source, lengths)  # its prompts are longer: they come with the search
         real = valid_mask(lengths, source.size(1) + BEYOND).unsqueeze(-1)
         source = F.pad(source, (0, 0, 0, BEYOND))
         quietest = source.masked_fill(~real, float("inf")).amin(dim=(1, 2), keepdim=True)

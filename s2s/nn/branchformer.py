@@ -10,6 +10,7 @@ from s2s.errors import UserError
 from s2s.nn.attention.attention import Attention
 from s2s.nn.attention.config import AttentionConfig
 from s2s.nn.depthwise import DepthwiseConvolution
+from s2s.nn.dropout import Dropout
 from s2s.nn.feed_forward import FeedForward, Shared
 from s2s.nn.frames import Frames
 
@@ -32,7 +33,7 @@ class ConvolutionalGating(nn.Module):
         nn.init.normal_(self.depthwise.weight, std=1e-6)
         nn.init.ones_(self.depthwise.bias)  # type: ignore[arg-type]
         self.contract = nn.Linear(gating_dim // 2, model_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, frames: Frames) -> Tensor:
         """x (B,T,D) -> (B,T,D)"""
@@ -74,7 +75,7 @@ class BranchformerBlock(nn.Module):
         self.norm_gating = nn.LayerNorm(model_dim)
         self.norm_feed_forward_out = nn.LayerNorm(model_dim)
         self.norm = nn.LayerNorm(model_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, frames: Frames) -> Tensor:
         """x (B,T,D), which are these frames -> (B,T,D)"""

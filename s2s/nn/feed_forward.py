@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from s2s.errors import UserError
+from s2s.nn.dropout import Dropout
 
 
 class FeedForward(nn.Module):
@@ -20,7 +21,7 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(model_dim, hidden_dim)
         self.activation = activation
         self.contract = nn.Linear(hidden_dim, model_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.contract(self.dropout(self.activation(self.expand(x)))))

@@ -19,6 +19,11 @@ from s2s.nn.depthwise import DepthwiseConvolution
 class Frames(Protocol):
     """Frames (B,T,D) on their way through the layers, some of which look at other frames too."""
 
+    @property
+    def languages(self) -> Tensor | None:
+        """Those of the prompts (B,2), for layers of languages; None where there are none."""
+        ...
+
     def attend(self, attention: Attention, x: Tensor) -> Tensor:
         """x (B,T,D) -> what self-attention makes of it (B,T,D)"""
         ...
@@ -32,12 +37,13 @@ class Frames(Protocol):
 class Whole:
     """All frames of the utterances, those that are `valid` (B,T), with a `bias` over keys (B,1,1,T) that says the same.
 
-    Where there are `chunks`, no frame sees one of a chunk after its own.
+    Where there are `chunks`, no frame sees one of a chunk after its own. `languages` are those of prompts.
     """
 
     valid: Tensor
     bias: Tensor | None
     chunks: Chunked | None = None
+    languages: Tensor | None = None
 
     def attend(self, attention: Attention, x: Tensor) -> Tensor:
         return attention.within(x, self.bias, reach=self.chunks)
@@ -78,6 +84,7 @@ class NextChunk:
 
     def __init__(self, valid: Tensor, past: PastFrames, layers: Sequence[nn.Module]) -> None:
         self.valid = valid
+        self.languages: Tensor | None = None
         self.past = PastFrames(past.chunks, past.frames + valid.sum(dim=1), list(past.kept))
         self.numbers = {id(layer): number for number, layer in enumerate(layers)}
         most = (past.chunks.left or 0) * past.chunks.size

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s.errors import UserError
+from s2s.nn.dropout import Dropout
 from s2s.nn.lengths import valid_mask
 
 
@@ -48,7 +49,7 @@ class ConvolutionSubsampling(nn.Module):
         self.convolution = nn.Sequential(*layers)
         bins = (max(input_dim, self.view) + 1) // factor - 1
         self.out = nn.Linear(bins * (channels if layers else 1), model_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Encoder frames T of S input frames (B,); at least one."""

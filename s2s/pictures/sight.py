@@ -15,6 +15,7 @@ from s2s.decoding.word_timing import FRAMES_PER_SECOND, over_frames
 from s2s.errors import UserError
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
+from s2s.models.prompts import Prompts
 from s2s.models.segmental import SegmentalModel
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.transcription.hearing import Hearing
@@ -80,19 +81,21 @@ def see(
         sight = _by_whisper(transcriber, samples, text, language)
     else:
         assert isinstance(transcriber, HybridTranscriber)
-        transcriber.check(Request(language))
-        sight = _by_hybrid(transcriber, samples, text)
+        request = transcriber.check(Request(language))
+        sight = _by_hybrid(transcriber, samples, text, transcriber.asked([language], request))
     return replace(sight, words=[shifted(word, start) for word in sight.words], start=start)
 
 
-def _by_hybrid(transcriber: HybridTranscriber, samples: Tensor, text: str | None) -> Sight:
+def _by_hybrid(transcriber: HybridTranscriber, samples: Tensor, text: str | None, asked: Prompts | None) -> Sight:
     bundle, model = transcriber.bundle, transcriber.bundle.model
     features, lengths = bundle.features(samples.unsqueeze(0), torch.tensor([len(samples)]))
     if int(lengths) < 1:
         raise UserError("the audio is shorter than one frame of features; nothing to hear")
-    memory = model.encode(features.to(transcriber.device), lengths.to(transcriber.device), transcriber.decoding.chunks)
+    device = transcriber.device
+    asked = None if asked is None else asked.to(device)
+    memory = model.encode(features.to(device), lengths.to(device), transcriber.decoding.chunks, asked)
     if text is None:
-        best = transcriber.timed_search(memory)[0][0]
+        best = transcriber.search_for("transcribe", timed=True)(memory)[0][0]
     else:
         tokens = bundle.tokenizer.encode(text)
         if bundle.tokenizer.unk_id in tokens:

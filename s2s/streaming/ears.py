@@ -12,7 +12,10 @@ from s2s.errors import UserError
 from s2s.models.bundle import Bundle
 from s2s.models.hybrid import HybridModel
 from s2s.models.memory import Memory
+from s2s.models.prompts import Prompts
 from s2s.streaming.whole import WholeStream
+from s2s.tokenizers.joint import prompt_tokens
+from s2s.tokenizers.prompts import Prompt
 from s2s.transcription.hearing import Hearing
 from s2s.transcription.request import Request
 from s2s.transcription.whisper import WhisperTranscriber
@@ -44,12 +47,12 @@ class WhisperEar:
 
 
 class HybridEar:
-    """That of a hybrid CTC/attention model whose encoder hears whole utterances."""
+    """That of a hybrid CTC/attention model whose encoder hears whole utterances; `asked` is for one with prompts."""
 
     max_seconds = 30.0
 
-    def __init__(self, bundle: Bundle[HybridModel]) -> None:
-        self.bundle, self.tokenizer = bundle, bundle.tokenizer
+    def __init__(self, bundle: Bundle[HybridModel], asked: Prompt | None = None) -> None:
+        self.bundle, self.tokenizer, self.asked = bundle, bundle.tokenizer, asked
         config = bundle.features.config
         self.sampling_rate = config.sampling_rate
         self.seconds_per_frame = config.frame_shift * bundle.model.encoder.subsampling_factor
@@ -61,4 +64,7 @@ class HybridEar:
         features, frames = self.bundle.features(samples, lengths)
         if int(frames.min()) < 1:
             raise UserError("a segment that is shorter than one frame of features; feed more at once")
-        return self.bundle.model.encode(features.to(self.device), frames.to(self.device))
+        tokens, asked = prompt_tokens(self.tokenizer), None
+        if tokens is not None and self.asked is not None:
+            asked = Prompts.of(tokens, [self.asked] * len(streams)).to(self.device)
+        return self.bundle.model.encode(features.to(self.device), frames.to(self.device), asked=asked)

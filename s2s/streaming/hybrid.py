@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -99,6 +99,9 @@ class ChunkStreamer(Streamer[ChunkStream]):
 
     def is_ready(self, stream: ChunkStream) -> bool:
         return len(stream.features) >= self.window or (stream.ended and not stream.closed)
+
+    def copied(self, stream: ChunkStream) -> ChunkStream:
+        return replace(stream, segment=replace(stream.segment), events=list(stream.events))
 
     @torch.inference_mode()
     def advance(self, streams: list[ChunkStream]) -> list[list[StreamEvent]]:

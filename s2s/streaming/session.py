@@ -42,6 +42,10 @@ class Streamer(ABC, Generic[Stream]):
     def advance(self, streams: list[Stream]) -> list[list[StreamEvent]]:
         """One step of each of several streams that are ready, all at once -> what is new of each."""
 
+    @abstractmethod
+    def copied(self, stream: Stream) -> Stream:
+        """A stream to go back to, which `advance` of this one leaves as it is."""
+
     def session(self, sampling_rate: int | None = None) -> StreamSession:
         """A new session for samples at that many hertz (default: the model's own)."""
         return StreamSession(self, sampling_rate)
@@ -49,12 +53,18 @@ class Streamer(ABC, Generic[Stream]):
     def process(self, sessions: Iterable[StreamSession]) -> dict[StreamSession, list[StreamEvent]]:
         """One step of every session that is ready, together; the events of each of these. The others wait for nobody.
 
-        Until it returns nothing, there is something to do.
+        Until it returns nothing, there is something to do. Where it raises anything, the sessions are as before.
         """
         ready = [session for session in sessions if session.is_ready]
         if not ready:
             return {}
-        return dict(zip(ready, self.advance([session.stream for session in ready]), strict=True))
+        before = [self.copied(session.stream) for session in ready]
+        try:
+            return dict(zip(ready, self.advance([session.stream for session in ready]), strict=True))
+        except BaseException:
+            for session, stream in zip(ready, before, strict=True):
+                session.stream = stream
+            raise
 
 
 class StreamSession:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -88,6 +88,9 @@ class WholeStreamer(Streamer[WholeStream]):
 
     def is_ready(self, stream: WholeStream) -> bool:
         return len(stream.waiting) >= self.step_samples or (stream.ended and not stream.closed)
+
+    def copied(self, stream: WholeStream) -> WholeStream:
+        return replace(stream, progress=replace(stream.progress), events=list(stream.events))
 
     @torch.inference_mode()
     def advance(self, streams: list[WholeStream]) -> list[list[StreamEvent]]:

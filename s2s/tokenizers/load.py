@@ -11,7 +11,8 @@ from s2s.errors import UserError, nearest
 from s2s.tokenizers.bart import BartTokenizer
 from s2s.tokenizers.base import DESCRIPTION, Tokenizer
 from s2s.tokenizers.character import CharacterTokenizer
-from s2s.tokenizers.joint import PIECES, JointTokenizer, read_languages
+from s2s.tokenizers.joint import PIECES, JointTokenizer, read_words
+from s2s.tokenizers.lexicon import Lexicon, LexiconTokenizer
 from s2s.tokenizers.listed import ListedTokenizer
 from s2s.tokenizers.marian import MarianTokenizer
 from s2s.tokenizers.sentencepiece import KINDS as SENTENCEPIECE_KINDS
@@ -21,29 +22,38 @@ from s2s.tokenizers.word import WordTokenizer
 
 _LISTED: dict[str, type[ListedTokenizer]] = {each.kind: each for each in (CharacterTokenizer, WordTokenizer)}
 KINDS = (*_LISTED, *SENTENCEPIECE_KINDS)
-"""The kinds that can be trained."""
+"""The kinds that can be trained on text alone."""
 
 _OTHERS: dict[str, type[WhisperTokenizer | MarianTokenizer | BartTokenizer]] = {
     "whisper": WhisperTokenizer,
     "marian": MarianTokenizer,
     "bart": BartTokenizer,
 }
-_LOADED_KINDS = (*KINDS, *_OTHERS, JointTokenizer.kind)
+_TRAINED_KINDS = (*KINDS, LexiconTokenizer.kind)
+_LOADED_KINDS = (*_TRAINED_KINDS, *_OTHERS, JointTokenizer.kind)
 
 
 def train_tokenizer(
-    kind: str, lines: Iterable[str], vocab_size: int | None = None, character_coverage: float = 1.0
+    kind: str,
+    lines: Iterable[str],
+    vocab_size: int | None = None,
+    character_coverage: float = 1.0,
+    lexicon: Lexicon | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from lines of text.
 
-    `kind` is "char" or "word" (vocab_size: at most so many pieces, all there are without it), "unigram" or "bpe"
-    (vocab_size: exactly so many). Raises UserError for an unknown kind, a vocabulary size the text cannot have, or
-    empty text.
+    `kind` is "char", "word" or, with a `lexicon`, "lexicon" (vocab_size: at most so many pieces, all there are without
+    it), "unigram" or "bpe" (vocab_size: exactly so many). Raises UserError for an unknown kind, a vocabulary size the
+    text cannot have, or empty text.
     """
-    _check_kind(kind, KINDS)
+    _check_kind(kind, _TRAINED_KINDS)
+    if kind not in SENTENCEPIECE_KINDS and character_coverage != 1:
+        raise UserError(f"character_coverage is for unigram and bpe; limit a {kind} tokenizer with vocab_size")
+    if kind == LexiconTokenizer.kind:
+        if lexicon is None:
+            raise UserError("a lexicon tokenizer needs its pronunciations: --lexicon FILE")
+        return LexiconTokenizer.train(lines, lexicon, vocab_size)
     if kind in _LISTED:
-        if character_coverage != 1:
-            raise UserError(f"character_coverage is for unigram and bpe; limit a {kind} tokenizer with vocab_size")
         return _LISTED[kind].train(lines, vocab_size)
     if vocab_size is None:
         raise UserError(f"a {kind} tokenizer needs a vocab_size, such as 500")
@@ -69,6 +79,8 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     tokenizer: Tokenizer
     if kind in _OTHERS:
         tokenizer = _OTHERS[kind].load(folder)
+    elif kind == LexiconTokenizer.kind:
+        tokenizer = LexiconTokenizer.load(folder)
     elif kind == JointTokenizer.kind:
         tokenizer = _joint(folder)
     else:
@@ -83,7 +95,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
 
 def _joint(folder: str | os.PathLike[str]) -> JointTokenizer:
     try:
-        return JointTokenizer(load_tokenizer(Path(folder) / PIECES), read_languages(folder))
+        return JointTokenizer(load_tokenizer(Path(folder) / PIECES), *read_words(folder))
     except ValueError as error:
         raise UserError(f"{folder}: {error}; restore the folder") from error
 

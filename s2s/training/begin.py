@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -12,25 +12,32 @@ from s2s.errors import UserError
 from s2s.models.bundle import TOKENIZER, Bundle, load_bundle, read_config, read_weights
 from s2s.models.lm_bundle import check_vocabulary
 from s2s.tokenizers.load import load_tokenizer
+from s2s.training.freeze import names
 from s2s.training.task import Trained
 
 FEW = 5  # names that stand for many
 
 
-def take_weights(bundle: Trained, folder: str, say: Callable[[str], None]) -> set[str]:
+def take_weights(bundle: Trained, folder: str, say: Callable[[str], None], only: Sequence[str] = ()) -> set[str]:
     """Give a model the weights of the bundle in `folder` that have the name and shape of its own -> their names.
 
-    Raises UserError where that bundle has another tokenizer or other features, or no parameter fits.
+    Those alone that the patterns of `only` name, if there are any, as in `freeze`. Raises UserError where that bundle
+    has another tokenizer and there are none, or other features, or no parameter fits.
     """
     key = f"training.init={folder}"
     read_config(folder, ())
-    try:
-        check_vocabulary(load_tokenizer(Path(folder) / TOKENIZER), bundle.tokenizer, key)
-    except UserError as error:
-        raise UserError(f"{error}, or train with tokenizer={folder}/{TOKENIZER}") from error
+    if not only:
+        try:
+            check_vocabulary(load_tokenizer(Path(folder) / TOKENIZER), bundle.tokenizer, key)
+        except UserError as error:
+            raise UserError(
+                f"{error}, or train with tokenizer={folder}/{TOKENIZER}, or take what knows no tokens: "
+                "training.init_only=[encoder]"
+            ) from error
     if isinstance(bundle, Bundle):
         _check_features(load_bundle(folder, "cpu", nn.Module).features, bundle.features, key)
     own, theirs = bundle.model.state_dict(), read_weights(folder)
+    theirs = {name: tensor for name, tensor in theirs.items() if not only or any(names(each, name) for each in only)}
     taken = {name: tensor for name, tensor in theirs.items() if name in own and tensor.shape == own[name].shape}
     if not any(name in taken for name, _ in bundle.model.named_parameters()):
         raise UserError(

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from s2s.errors import UserError
-from s2s.files import replacing
+from s2s.files import remove, replacing
 from s2s.models.bundle import Bundle, load_bundle, read_config, read_weights
 from s2s.models.hybrid import HybridModel
+from s2s.models.lm_bundle import LanguageModelBundle, is_language_model, load_language_model
 from s2s.models.translation_bundle import TranslationBundle, is_translation_bundle, load_translation_bundle
 from s2s.training.task import Trained
 
-STATE = "training_state.pt"
+STATE, SHARDS = "training_state.pt", "shards"
 
 
 @dataclass
@@ -35,23 +36,57 @@ class Progress:
     best: list[tuple[float, int]] = field(default_factory=list)  # (validation loss, epoch) of the checkpoints kept
     epochs_since_best: int = 0
     bad_batches: int = 0  # skipped for a loss or gradient that is not finite, in all
+    bad_audio: int = 0  # utterances of this epoch whose audio could not be read
+    world_size: int = 1  # processes that train
+    limits: list[tuple[int, int, int]] = field(default_factory=list)  # (frames, tokens, rows) that memory allows
+    stretches: list[tuple[int, int]] = field(default_factory=list)  # of this epoch, by others: how many, and batches
+
+    def on(self, world_size: int) -> None:
+        """Go on with so many processes; what others have done of this epoch is remembered."""
+        if world_size != self.world_size and self.own_batches:
+            self.stretches.append((self.world_size, self.own_batches))
+        self.world_size = world_size
+
+    @property
+    def own_batches(self) -> int:
+        """Of this epoch, already trained on by as many processes as now."""
+        return self.batches - sum(batches for _, batches in self.stretches)
 
 
 def save_training(
-    states: Path, bundle: Trained, optimizer: dict[str, Any], scaler: dict[str, Any], at: Progress
+    states: Path,
+    bundle: Trained,
+    optimizer: dict[str, Any],
+    scaler: dict[str, Any],
+    at: Progress,
+    shards: Path | None = None,
 ) -> None:
     """Write bundle and training state into a new folder of `states`, whole or not at all, then remove the older ones.
 
     Since the older state goes only when the newer one is there, a kill at any moment leaves one to resume from.
+    `shards` is a folder that was written beside, which becomes part of it. Raises UserError where there is no place.
     """
     folder = states / f"epoch-{at.epoch + 1:04d}-batch-{at.batches:06d}"
     if not folder.exists():
-        with replacing(folder) as beside:
-            bundle.write(beside)
-            torch.save({"optimizer": optimizer, "scaler": scaler, "progress": asdict(at)}, beside / STATE)
+        try:
+            with replacing(folder) as beside:
+                bundle.write(beside)
+                torch.save({"optimizer": optimizer, "scaler": scaler, "progress": asdict(at)}, beside / STATE)
+                if shards is not None:
+                    shards.rename(beside / SHARDS)
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # torch and safetensors have their own for a full disk
+            last = latest_training(states)
+            raise UserError(
+                f"{folder}: cannot be written ({str(error).splitlines()[0]}); free some space and run the same command "
+                f"again, it goes on from {last}" + ("" if last else ": there is none yet, from the beginning")
+            ) from error
     for other in states.iterdir():
         if other != folder:
-            shutil.rmtree(other)
+            remove(other)
 
 
 def latest_training(states: Path) -> Path | None:
@@ -68,6 +103,8 @@ def load_training(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         kind = type(error).__name__  # torch's own words fill a page
         raise UserError(f"{folder / STATE}: cannot resume from it ({kind}); delete {folder} to start anew") from error
     progress.best = [(loss, epoch) for loss, epoch in progress.best]
+    progress.limits = [(source, target, rows) for source, target, rows in progress.limits]
+    progress.stretches = [(world_size, batches) for world_size, batches in progress.stretches]
     return read_weights(folder), state["optimizer"], state["scaler"], progress
 
 
@@ -85,8 +122,10 @@ def checkpoints_in(paths: Sequence[str | os.PathLike[str]], last: int = 0) -> li
     return found
 
 
-def load_trained(folder: Path) -> Bundle[HybridModel] | TranslationBundle:
+def load_trained(folder: Path) -> Bundle[HybridModel] | TranslationBundle | LanguageModelBundle:
     """The bundle in a folder, of whatever is trained."""
+    if is_language_model(folder):
+        return load_language_model(folder)
     return load_translation_bundle(folder) if is_translation_bundle(folder) else load_bundle(folder)
 
 

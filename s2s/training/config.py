@@ -12,11 +12,13 @@ import yaml
 from s2s.audio.augment import SpecAugmentConfig
 from s2s.audio.fbank import FbankConfig
 from s2s.conf import compose, to_dataclass
+from s2s.data.denoising import DenoisingConfig
 from s2s.data.loader import DataConfig
 from s2s.data.text_batches import TextDataConfig
 from s2s.errors import UserError
 from s2s.tokenizers.load import load_tokenizer
 from s2s.training.schedule import check_schedule
+from s2s.training.teacher import DistillationConfig
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,11 @@ class LoopConfig:
     checkpoints kept, by validation loss, and besides those of the last epochs. `patience`: epochs without a better
     validation loss before an early stop, 0 for never. `save_minutes`: a state to resume from is saved this often,
     besides after every epoch. `max_bad_batches`: batches in a row with a loss or gradient that is not finite before
-    training gives up. `init`: a bundle whose weights a new training begins with, where names and shapes are the same.
+    training gives up. `init`: a bundle whose weights a new training begins with, where names and shapes are the same;
+    of `init_only` alone, patterns as in `freeze`, if there are any: then its tokenizer may be another.
     `freeze`: parameters that stay as they are, by patterns over their names ("encoder",
-    "decoder.layers.*.self_attention").
+    "decoder.layers.*.self_attention"). `devices` of each of `num_nodes`; `strategy`: auto and ddp have a copy of the
+    model on each, fsdp a share of it.
     """
 
     max_epochs: int = 50
@@ -53,6 +57,8 @@ class LoopConfig:
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
     seed: int = 1
     keep_best: int = 5
     keep_last: int = 0
@@ -60,6 +66,7 @@ class LoopConfig:
     save_minutes: float = 10.0
     max_bad_batches: int = 10
     init: str | None = None
+    init_only: list[str] = field(default_factory=list)
     freeze: list[str] = field(default_factory=list)
 
 
@@ -67,18 +74,25 @@ class LoopConfig:
 class TrainConfig:
     """All of one training: where it goes, from what, which model, how.
 
-    `task`: "recognition", which learns from `data`, `features` and `spec_augment`, or "translation", from `text`.
+    `task`: "recognition" and "speech_translation", which learn from `data`, `features` and `spec_augment`, or
+    "translation", "denoising" (with the noise of `denoising`) and "language_model", from `text`.
+    `batch`: fixed, by the limits of `data` and `text`, or auto: as large as fits into `memory` gigabytes (null: most of
+    what is free), measured before the first step.
     """
 
     task: str = "recognition"
     exp_dir: str = "exp"
     tokenizer: str = "data/tokenizer"
     vocab_size: int = 0  # follows from the tokenizer
+    batch: str = "fixed"
+    memory: float | None = None
     data: DataConfig = field(default_factory=DataConfig)
     text: TextDataConfig = field(default_factory=TextDataConfig)
+    denoising: DenoisingConfig = field(default_factory=DenoisingConfig)
     features: FbankConfig = field(default_factory=FbankConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     model: dict[str, Any] = field(default_factory=dict)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     training: LoopConfig = field(default_factory=LoopConfig)
 
@@ -98,10 +112,17 @@ def load_train_config(
         composed.vocab_size = load_tokenizer(composed.tokenizer).vocab_size
     config: TrainConfig = to_dataclass(composed)
     check_schedule(config.optim.schedule)
+    if config.batch not in ("fixed", "auto"):
+        raise UserError(f"batch={config.batch}: expected fixed (data.max_batch_seconds, text.max_batch_tokens) or auto")
+    if config.memory is not None and config.memory <= 0:
+        raise UserError(f"memory={config.memory}: expected gigabytes, more than 0, or null for most of what is free")
     precisions = ("32-true", "bf16-mixed", "16-mixed")
     if config.training.precision not in precisions:
         raise UserError(f"training.precision={config.training.precision}: expected one of {', '.join(precisions)}")
-    for key in ("max_epochs", "accumulate", "keep_best", "devices", "max_bad_batches"):
+    strategies = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
+    if config.training.strategy not in strategies:
+        raise UserError(f"training.strategy={config.training.strategy}: expected one of {', '.join(strategies)}")
+    for key in ("max_epochs", "accumulate", "keep_best", "devices", "num_nodes", "max_bad_batches"):
         if getattr(config.training, key) < 1:
             raise UserError(f"training.{key}={getattr(config.training, key)}: expected at least 1")
     if config.optim.learning_rate <= 0 or config.optim.clip_norm <= 0:

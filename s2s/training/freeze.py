@@ -19,7 +19,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     """
     parameters = list(model.named_parameters(remove_duplicate=False))  # a shared one goes by each of its names
     for pattern in patterns:
-        if not any(_names(pattern, name) for name, _ in parameters):
+        if not any(names(pattern, name) for name, _ in parameters):
             there = {name.rsplit(".", n)[0]: None for name, _ in parameters for n in range(name.count(".") + 1)}
             outermost = ", ".join(name for name in there if "." not in name)
             raise UserError(
@@ -27,14 +27,14 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
                 f"{outermost}, or names below them, such as {parameters[0][0]}"
             )
     for name, parameter in parameters:
-        if any(_names(pattern, name) for pattern in patterns):
+        if any(names(pattern, name) for pattern in patterns):
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"training.freeze={list(patterns)}: nothing is left to train; freeze less")
     return [
         module
         for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and any(_names(pattern, name) for pattern in patterns)
+        if isinstance(module, _BatchNorm) and any(names(pattern, name) for pattern in patterns)
     ]
 
 
@@ -43,7 +43,7 @@ def learning_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _names(pattern: str, name: str) -> bool:
+def names(pattern: str, name: str) -> bool:
     """Whether a pattern is the name itself, or of a module that it is below."""
     wanted, parts = pattern.split("."), name.split(".")
     return len(wanted) <= len(parts) and all(map(fnmatchcase, parts, wanted))

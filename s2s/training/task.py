@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from s2s.data.batch import Batch
+from s2s.data.buckets import BatchSize, Lengths
 from s2s.tokenizers.base import Tokenizer
 
 
@@ -19,6 +21,27 @@ class Losses(NamedTuple):
 
     total: Tensor
     parts: Mapping[str, Tensor] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What decides how large batches may be.
+
+    Attributes:
+        lengths: of everything to train on, source and target, at their longest.
+        frames: of a source of some length, how many steps of S.
+        example: a few of them as a batch.
+        data: where they are from.
+        max_size: utterances in a batch, None for no limit.
+        size: batch sizes as the config has them, where they are not measured.
+    """
+
+    lengths: list[Lengths]
+    frames: Callable[[float], int]
+    example: Batch
+    data: list[str]
+    max_size: int | None
+    size: BatchSize
 
 
 class Trained(Protocol):
@@ -72,6 +95,9 @@ class Task(Protocol):
     @property
     def bundle(self) -> Trained: ...
 
+    batch_size: BatchSize | None
+    """What was measured; None: as the config has it."""
+
     def load(self, say: Callable[[str], None]) -> None:
         """Read what to train and to validate on; what is left out is counted aloud."""
         ...
@@ -80,12 +106,22 @@ class Task(Protocol):
         """What a fresh model learns of the data before the first step; `begun` are the tensors it was given."""
         ...
 
+    def sizing(self) -> Sizing:
+        """For memory to be estimated, or batch sizes measured."""
+        ...
+
     def described(self) -> str:
         """On how much it trains, and on how much it validates."""
         ...
 
-    def training_batches(self, epoch: int, skip_batches: int, rank: int, world_size: int) -> Batches:
-        """Those of an epoch, from 0; the first `skip_batches` were trained on already."""
+    def training_batches(
+        self, epoch: int, skip_batches: int, rank: int, world_size: int, earlier: Sequence[tuple[int, int]] = ()
+    ) -> Batches:
+        """Those of an epoch, from 0; the first `skip_batches` were trained on already.
+
+        Before that other numbers of processes may have trained on it: `earlier`, in their order, how many they were
+        and on how many batches each.
+        """
         ...
 
     def validation_batches(self) -> Batches: ...

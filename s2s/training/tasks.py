@@ -6,13 +6,19 @@ from collections.abc import Callable
 
 from s2s.errors import UserError, nearest
 from s2s.training.config import TrainConfig
+from s2s.training.denoising import Denoising
+from s2s.training.language_modelling import LanguageModelling
 from s2s.training.recognition import Recognition
+from s2s.training.speech_translation import SpeechTranslation
 from s2s.training.task import Task
 from s2s.training.text_translation import TextTranslation
 
 TASKS: dict[str, Callable[[TrainConfig], Task]] = {
     "recognition": Recognition,
     "translation": TextTranslation,
+    "denoising": Denoising,
+    "speech_translation": SpeechTranslation,
+    "language_model": LanguageModelling,
 }
 
 

@@ -5,88 +5,91 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from s2s.data.batch import Batch
+from s2s.data.denoising import mask_id, masked
 from s2s.data.parallel import Direction, read_parallel
-from s2s.data.text_batches import TokenPairs, evaluation_text_batches, training_text_batches
+from s2s.data.text_batches import TokenPairs
 from s2s.errors import UserError
 from s2s.models.build import build
 from s2s.models.encoder_decoder import EncoderDecoder
-from s2s.models.language_model import cross_entropy, teacher_forced
+from s2s.models.prompted_encoding import check_prompts
 from s2s.models.translation_bundle import KEY, TranslationBundle, TranslationTokenizer
+from s2s.tokenizers.base import Tokenizer
+from s2s.tokenizers.joint import prompt_tokens
 from s2s.tokenizers.load import load_tokenizer
+from s2s.tokenizers.prompts import Prompt
 from s2s.training.config import TrainConfig
-from s2s.training.task import Batches, Losses
+from s2s.training.task import Losses
+from s2s.training.teacher import teacher_of
+from s2s.training.text_task import Texts, TextTask
+from s2s.training.validation import validate_next_tokens
 
 
-class TextTranslation:
-    """An encoder-decoder and parallel text."""
+class TranslationTask(TextTask[Texts]):
+    """An encoder-decoder of text."""
 
     key = KEY
-    loss_names = ()
-    error_name, error_title = "token_error", "wrong next tokens"
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.bundle = make_bundle(config)
-        self.directions = [Direction.of(pair) for pair in config.text.pairs]
-        check_languages(self.bundle.tokenizer, self.directions)
+        self.teacher = teacher_of(config.distillation, self.bundle)
 
-    def load(self, say: Callable[[str], None]) -> None:
-        text = self.config.text
-        self.train = self._pairs(text.train, "text.train", say, text.max_length)
-        self.valid = self._pairs(text.valid, "text.valid", say, text.max_batch_tokens)
-
-    def _pairs(self, folders: list[str], key: str, say: Callable[[str], None], longest: int) -> TokenPairs:
-        """The sentences of folders as tokens; those with an empty or too long side are left out and counted aloud."""
-        if not folders:
-            raise UserError(f"{key} is empty; name at least one folder with files such as text.en: {key}=[data/train]")
-        sentences, num_empty = read_parallel(folders, self.directions)
-        pairs = TokenPairs.of(sentences, self.bundle.tokenizer)
-        kept = [number for number, length in enumerate(pairs.lengths()) if length <= longest]
-        if num_empty or len(kept) < len(pairs):
-            say(f"{key}: left out: {num_empty} empty, {len(pairs) - len(kept)} of more than {longest} tokens")
-        if not kept:
-            raise UserError(f"{key}: no sentences are left of {', '.join(folders)}")
-        return pairs if len(kept) == len(pairs) else TokenPairs.of([sentences[n] for n in kept], self.bundle.tokenizer)
-
-    def start(self, begun: set[str]) -> None:
-        pass
-
-    def described(self) -> str:
-        return f"{len(self.train)} sentences, validating on {len(self.valid)}"
-
-    def training_batches(self, epoch: int, skip_batches: int, rank: int, world_size: int) -> Batches:
-        return training_text_batches(
-            self.train,
-            self.config.text,
-            seed=self.config.training.seed,
-            epoch=epoch,
-            skip_batches=skip_batches,
-            rank=rank,
-            world_size=world_size,
-        )
-
-    def validation_batches(self) -> Batches:
-        return evaluation_text_batches(self.valid, self.config.text)
+    def check_sources(self, directions: list[Direction]) -> None:
+        """Raise UserError where a direction has other sources than the model reads at once."""
+        num_sources = getattr(self.bundle.model.encoder, "num_sources", 1)
+        for each in directions:
+            if len(each.sources) != num_sources:
+                raise UserError(
+                    f"text.pairs: {each} has {len(each.sources)} sources, and the model reads {num_sources}; for "
+                    "several choose model=multi_source_translation, and model.encoder.num_sources"
+                )
 
     def losses(self, model: nn.Module, batch: Batch, seed: int) -> Losses:
-        return Losses(model(batch.source, batch.source_lengths, batch.target, batch.target_lengths))
+        given, share = None, self.config.text.decoder_mask
+        if share:
+            given = masked(batch.target, share, mask_id(self.bundle.tokenizer), seed)
+        lesson = self.teacher.lesson(batch, given) if self.teacher else None
+        source, target = (batch.source, batch.source_lengths), (batch.target, batch.target_lengths)
+        return Losses(model(*source, *target, batch.asked, given, lesson))
 
-    @torch.no_grad()
     def validate(self, batches: Iterable[Batch], to_device: Callable[[Batch], Batch]) -> tuple[float, float]:
-        """Loss per token, eos counted, and how many of them are not the most probable next one after the true ones."""
         model = self.bundle.model.eval()
-        total, wrong, count = 0.0, 0, 0
-        for batch in map(to_device, batches):
-            tokens, labels, counted = teacher_forced(batch.target, batch.target_lengths, model.bos_id, model.eos_id)
-            log_probs = model.decoder(model.encode(batch.source, batch.source_lengths), tokens)
-            size = int(counted.sum())
-            total += float(cross_entropy(log_probs, labels, counted)) * size
-            wrong += int(((log_probs.argmax(dim=-1) != labels) & counted).sum())
-            count += size
-        return total / max(1, count), wrong / max(1, count)
+
+        def log_probs_of(batch: Batch, tokens: Tensor) -> Tensor:
+            return model.decoder(model.encode(batch.source, batch.source_lengths, batch.asked), tokens)
+
+        return validate_next_tokens(log_probs_of, model.bos_id, model.eos_id, map(to_device, batches))
+
+
+class TextTranslation(TranslationTask[TokenPairs]):
+    """An encoder-decoder and parallel text."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        self.directions = [Direction.of(pair) for pair in config.text.pairs]
+        check_directions(self.bundle.tokenizer, self.directions, "text.pairs")
+        self.check_sources(self.directions)
+
+    def read(self, paths: list[str], key: str) -> tuple[TokenPairs, int]:
+        plain_share = self.config.text.plain_share if key == "text.train" else 0.0
+        return read_pairs(paths, key, self.directions, self.bundle.tokenizer, plain_share)
+
+
+def read_pairs(
+    folders: list[str],
+    key: str,
+    directions: list[Direction],
+    tokenizer: TranslationTokenizer,
+    plain_share: float = 0.0,
+) -> tuple[TokenPairs, int]:
+    """The sentences of folders as tokens, and how many were empty; UserError where there are none, naming `key`."""
+    if not folders:
+        raise UserError(f"{key} is empty; name at least one folder with files such as text.en: {key}=[data/train]")
+    sentences, num_empty = read_parallel(folders, directions)
+    return TokenPairs.of(sentences, tokenizer, plain_share), num_empty
 
 
 def make_bundle(config: TrainConfig) -> TranslationBundle:
@@ -104,16 +107,28 @@ def make_bundle(config: TrainConfig) -> TranslationBundle:
             f"tokenizer={config.tokenizer}: a {tokenizer.kind} tokenizer of one side; train one with "
             "`s2s tokenizer train --translation`"
         )
+    check_prompts(model, tokenizer)
     return TranslationBundle(model, tokenizer, config.model)
 
 
-def check_languages(tokenizer: TranslationTokenizer, directions: list[Direction]) -> None:
-    """Raise UserError where the languages to write are several and the tokenizer does not know one of them."""
-    targets = {direction.target for direction in directions}
-    if len(targets) > 1 or tokenizer.languages:
-        for target in sorted(targets - set(tokenizer.languages)):
-            known = f"it knows {', '.join(tokenizer.languages)}" if tokenizer.languages else "it knows none"
-            raise UserError(
-                f"text.pairs: the tokenizer has no token for '{target}', one of several languages to write; {known}. "
-                "Train it with `s2s tokenizer train --translation --target-language`, once for each"
-            )
+def check_directions(tokenizer: Tokenizer, directions: list[Direction], key: str, tells: bool = True) -> None:
+    """Raise UserError, naming `key`, where a model cannot be told what to write: for want of tokens in its prompts.
+
+    One that writes a single language need not be told, nor one whose source tells (not `tells`).
+    """
+    tokens = prompt_tokens(tokenizer)
+    if tokens is not None:
+        for each in directions:
+            try:
+                tokens.encode(Prompt(each.source, each.target))
+            except UserError as error:
+                raise UserError(f"{key}: {each}: {error}") from error
+    elif (
+        tells
+        and len(targets := {direction.target for direction in directions}) > 1
+        and not getattr(tokenizer, "languages", ())
+    ):
+        raise UserError(
+            f"{key}: a model that writes {', '.join(sorted(targets))} has to be told which, and the tokenizer has no "
+            "tokens for that; train it with `s2s tokenizer train --language`, once for each language"
+        )

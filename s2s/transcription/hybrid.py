@@ -24,7 +24,10 @@ from s2s.models.bundle import Bundle
 from s2s.models.hybrid import HybridModel
 from s2s.models.lm_bundle import check_vocabulary
 from s2s.models.memory import Memory
+from s2s.models.prompts import Prompts
 from s2s.models.segmental import SegmentalModel
+from s2s.tokenizers.joint import prompt_tokens
+from s2s.tokenizers.prompts import Prompt, PromptTokens
 from s2s.transcription.recording import Audio, Recording
 from s2s.transcription.request import Request
 from s2s.transcription.sentences import shifted
@@ -78,14 +81,77 @@ class HybridTranscriber(Transcriber):
         """UserError for what only a multilingual model, or one that takes prompts, can do."""
         given = {
             "language": request.language,
-            "initial_prompt": request.initial_prompt,
             "task": request.task if request.task != "transcribe" else None,
-            "sequential": request.sequential,
+            "target_language": request.target_language,
+            "punctuation": None if request.punctuation else "no",
         }
-        for name, value in given.items():
+        refused: dict[str, object] = {"initial_prompt": request.initial_prompt, "sequential": request.sequential}
+        for name, value in refused.items() if self.prompts else {**given, **refused}.items():
             if value:
-                raise UserError(f"{name}={value}: this model knows one task and takes no prompt; leave it out")
-        return replace(request, language="")
+                takes = "no text before" if self.prompts else "no prompt"
+                raise UserError(f"{name}={value}: this model knows one task and takes {takes}; leave it out")
+        if self.prompts is None:
+            return replace(request, language="")
+        self.prompts.encode(self.prompt(request.language, request))
+        self.search_for(request.task, request.word_timestamps)
+        return request
+
+    @property
+    def prompts(self) -> PromptTokens | None:
+        """The tokens of the model's prompts; None where it takes none."""
+        return prompt_tokens(self.bundle.tokenizer)
+
+    def prompt(self, language: str | None, request: Request) -> Prompt:
+        """What a request asks for speech in a language; UserError where it does not say which one to hear or write."""
+        known = ", ".join(self.prompts.languages) if self.prompts else "none"
+        if language is None:
+            raise UserError(f"language: this model has to be told what is spoken; it knows {known}")
+        target = request.target_language
+        if request.task == "transcribe":
+            if target not in (None, language):
+                raise UserError(f"target_language={target}: to write another language than is spoken is task=translate")
+            target = language
+        if target is None:
+            raise UserError(f"target_language: this model has to be told into what to translate; it knows {known}")
+        return Prompt(language, target, request.task, request.punctuation)
+
+    def asked(self, languages: Sequence[str | None], request: Request) -> Prompts | None:
+        """What a request asks for speech in each of some languages; None for a model that takes no prompts."""
+        if self.prompts is None:
+            return None
+        return Prompts.of(self.prompts, [self.prompt(language or None, request) for language in languages])
+
+    def search_for(self, task: str, timed: bool = False) -> Search:
+        """The search of a task, which also says when each word was said where it is to be `timed`.
+
+        Raises UserError for a decoding that cannot do the task.
+        """
+        if self.decoding_for(task) is self.decoding:
+            return self.timed_search if timed else self.search
+        if timed:
+            raise UserError("word_timestamps: this model's CTC output hears what is said, not what it writes of that")
+        return self.translating_search
+
+    @cached_property
+    def translating_search(self) -> Search:
+        """The search of translations, where it is another one."""
+        return build_search(self.decoding_for("translate"), self.models, self.bundle.tokenizer)
+
+    def decoding_for(self, task: str) -> DecodingConfig:
+        """The decoding of a task: of a translation without the CTC output, where that learned what is said.
+
+        Raises UserError where nothing would be left.
+        """
+        config = self.decoding
+        if self.bundle.model.ctc_text == "target" or (self.prompts and task == "transcribe"):
+            return config
+        if config.search.startswith("ctc") or config.rescore or config.token_times:
+            what = "token_times=true" if config.token_times else f"search={config.search}"
+            raise UserError(
+                f"decoding.{what}: this model's CTC output learned what is said, not its translation; choose "
+                "decoding=joint (which then leaves it out), beam, greedy or sampling"
+            )
+        return replace(config, ctc_weight=0.0)
 
     @torch.inference_mode()
     def hear(self, windows: Sequence[Window], request: Request, languages: Sequence[str | None]) -> list[Transcript]:
@@ -94,15 +160,16 @@ class HybridTranscriber(Transcriber):
                 seconds = len(window.samples) / self.sampling_rate
                 raise UserError(f"{seconds:.3f} s of audio are shorter than one frame of features; nothing to hear")
         order = sorted(range(len(windows)), key=lambda i: len(windows[i].samples))
-        search = self.timed_search if request.word_timestamps else self.search
+        search = self.search_for(request.task, request.word_timestamps)
+        asked = self.asked([languages[i] for i in order], request)
         found: dict[int, Transcript] = {}
-        for number, hypotheses in search_all(search, self._memories([windows[i].samples for i in order])):
+        for number, hypotheses in search_all(search, self._memories([windows[i].samples for i in order], asked)):
             i = order[number]
             best, *others = (self._of_window(hypothesis, windows[i]) for hypothesis in hypotheses)
             found[i] = replace(best, alternatives=others)
         return [found[i] for i in range(len(windows))]
 
-    def _memories(self, waveforms: Sequence[Tensor]) -> Iterator[Memory]:
+    def _memories(self, waveforms: Sequence[Tensor], asked: Prompts | None = None) -> Iterator[Memory]:
         """Memories of waveforms (n,) in the order of their lengths, as many at once as `max_batch_seconds` allows."""
         most = self.decoding.max_batch_seconds * self.sampling_rate
         start = 0
@@ -111,11 +178,12 @@ class HybridTranscriber(Transcriber):
                 lengths = torch.tensor([len(samples) for samples in waveforms[start:stop]])
                 samples = pad_sequence(list(waveforms[start:stop]), batch_first=True)
                 features, frames = self.bundle.features(samples, lengths)
-                yield self._encode(features, frames)
+                yield self._encode(features, frames, None if asked is None else asked.rows(start, stop))
                 start = stop
 
-    def _encode(self, features: Tensor, lengths: Tensor) -> Memory:
-        return encode(self.models, features.to(self.device), lengths.to(self.device), self.decoding.chunks)
+    def _encode(self, features: Tensor, lengths: Tensor, asked: Prompts | None = None) -> Memory:
+        asked = None if asked is None else asked.to(self.device)
+        return encode(self.models, features.to(self.device), lengths.to(self.device), self.decoding.chunks, asked)
 
     def _of_window(self, hypothesis: Hypothesis, window: Window) -> Transcript:
         seconds = len(window.samples) / self.sampling_rate
@@ -127,16 +195,23 @@ class HybridTranscriber(Transcriber):
         segments = [Segment(start, end, made.text, words, made.score)] if made.text.strip() else []
         return replace(made, words=words, segments=segments)
 
-    def transcribe_batches(self, batches: Iterable[Batch]) -> Iterator[tuple[str, Transcript]]:
+    def transcribe_batches(
+        self, batches: Iterable[Batch], task: str = "transcribe"
+    ) -> Iterator[tuple[str, Transcript]]:
         """(id, transcript) of every utterance of batches of features, as soon as it is known, in no order.
 
-        A batch is asked for when there is place for more of its utterances.
+        A batch is asked for when there is place for more of its utterances. To a model that takes prompts, `task` is
+        that of what all of them ask for.
         """
+        search = self.search_for(task)
         shift = self.bundle.features.config.frame_shift
         return self._decode(
-            (batch.ids, batch.source, batch.source_lengths, [shift * n for n in batch.source_lengths.tolist()])
-            for batch in batches
-            if len(batch)
+            search,
+            (
+                (batch.ids, self._encode(batch.source, batch.source_lengths, batch.asked), _seconds(batch, shift))
+                for batch in batches
+                if len(batch)
+            ),
         )
 
     def align(self, audio: Audio, text: str) -> list[Word]:
@@ -177,21 +252,20 @@ class HybridTranscriber(Transcriber):
 
     @torch.inference_mode()
     def _decode(
-        self, batches: Iterable[tuple[Sequence[str], Tensor, Tensor, list[float]]]
+        self, search: Search, batches: Iterable[tuple[Sequence[str], Memory, list[float]]]
     ) -> Iterator[tuple[str, Transcript]]:
-        """Ids, features (B,S,F), lengths (B,) and seconds of batches -> (id, transcript) of each utterance."""
+        """Ids, memories and seconds of batches -> (id, transcript) of each utterance."""
         names: list[str] = []
         seconds: list[float] = []
 
         def memories() -> Iterator[Memory]:
-            for ids, features, lengths, durations in batches:
-                memory = self._encode(features, lengths)
+            for ids, memory, durations in batches:
                 names.extend(ids)
                 seconds.extend(durations)
                 yield memory
 
         try:
-            for number, hypotheses in search_all(self.search, memories()):
+            for number, hypotheses in search_all(search, memories()):
                 best, *others = (self._transcript(hypothesis, seconds[number]) for hypothesis in hypotheses)
                 yield names[number], replace(best, alternatives=others)
         except UtteranceError as error:
@@ -203,3 +277,7 @@ class HybridTranscriber(Transcriber):
             words = word_times(tokenizer.pieces(hypothesis.tokens), hypothesis.frames, self.seconds_per_frame)
         text = tokenizer.decode(hypothesis.tokens)
         return Transcript(text, hypothesis.score, seconds, hypothesis.scores, words, hypothesis.attention)
+
+
+def _seconds(batch: Batch, shift: float) -> list[float]:
+    return [shift * n for n in batch.source_lengths.tolist()]

@@ -15,7 +15,9 @@ class Request:
 
     Attributes:
         language: what is spoken, as a code or an English name; None: it is detected in the first window of a recording.
-        task: "transcribe", or "translate" into English.
+        task: "transcribe", or "translate".
+        target_language: of a translation, as a code; None: English, the one that Whisper writes.
+        punctuation: whether a model that can be told so writes punctuation, and capitals.
         initial_prompt: text that the model is told came before: names, spelling, style.
         word_timestamps: whether words are wanted with their times.
         sequential: whether each window begins where the text of the one before ended, and is told that text; else a
@@ -27,6 +29,8 @@ class Request:
     initial_prompt: str | None = None
     word_timestamps: bool = False
     sequential: bool = False
+    target_language: str | None = None
+    punctuation: bool = True
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

@@ -92,13 +92,15 @@ class Transcriber(ABC):
         initial_prompt: str | None = None,
         word_timestamps: bool = False,
         sequential: bool = False,
+        target_language: str | None = None,
+        punctuation: bool = True,
     ) -> Iterator[Transcript]:
         """The transcript of each recording, in order, as soon as it is known; the options are those of `Request`.
 
         A recording is a path or samples (n,) in [-1,1] at `sampling_rate`. Raises UserError for one that cannot be
         read, is shorter than one frame of features, or asks for what the model cannot do.
         """
-        request = Request(language, task, initial_prompt, word_timestamps, sequential)
+        request = Request(language, task, initial_prompt, word_timestamps, sequential, target_language, punctuation)
         for event in self.events(recordings(audio), request):
             if isinstance(event, UserError):
                 raise event

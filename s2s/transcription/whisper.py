@@ -85,6 +85,9 @@ class WhisperTranscriber(Transcriber):
 
     def check(self, request: Request) -> Request:
         """The language as its code; UserError for a language or a task that the model lacks."""
+        if request.target_language not in (None, "en", "English") or not request.punctuation:
+            given = "punctuation=False" if not request.punctuation else f"target_language={request.target_language}"
+            raise UserError(f"{given}: Whisper translates into English, and punctuates; leave it out")
         language = None if request.language is None else self.tokenizer.language_code(request.language)
         if not self.tokenizer.is_multilingual:
             language = "en"

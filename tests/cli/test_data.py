@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from s2s.tokenizers import JointTokenizer, train_tokenizer
 from s2s.tokenizers.character import CharacterTokenizer
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -86,6 +87,42 @@ def test_stats_show_hours_and_speakers(kaldi: Path, s2s_cli: Cli) -> None:
     cells = [line.split() for line in out.splitlines()]
     assert ["utterances", "10"] in cells
     assert ["sampling", "rates", "8000", "Hz", "(10)"] in cells
+
+
+def test_stats_of_buckets_show_and_draw_the_padding(kaldi: Path, tmp_path: Path, s2s_cli: Cli) -> None:
+    words = [line.split()[1] for line in (kaldi / "text").read_text().splitlines()]
+    CharacterTokenizer.train(words).save(tmp_path / "chars")
+    buckets = ("data", "stats", "--buckets", kaldi, "--max-batch", "2")
+    code, out, err = s2s_cli(*buckets, "--tokenizer", tmp_path / "chars", "--draw", tmp_path / "padding.png")
+    assert code == 0, err
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == ["sampler", "random", "one-dimensional", "two-dimensional"]
+    assert (tmp_path / "padding.png").read_bytes().startswith(b"\x89PNG")
+    assert "give --tokenizer" in s2s_cli(*buckets)[2]
+    assert "are for --buckets" in s2s_cli("data", "stats", kaldi, "--max-batch", "2")[2]
+    assert "is of one side" in s2s_cli(*buckets, "--tokenizer", tmp_path / "chars", "--pair", "en-de")[2]
+
+
+def test_stats_of_buckets_take_parallel_text(tmp_path: Path, s2s_cli: Cli) -> None:
+    (tmp_path / "text").mkdir()
+    for language in ("en", "de"):
+        lines = ["a" * (1 + number % 13) for number in range(60)]
+        (tmp_path / "text" / f"text.{language}").write_text("".join(f"{line}\n" for line in lines))
+    JointTokenizer(train_tokenizer("char", ["abc"]), ["de", "en"]).save(tmp_path / "joint")
+    buckets = ("data", "stats", "--buckets", tmp_path / "text", "--pair", "en-de", "--max-batch", "60")
+    code, out, err = s2s_cli(*buckets, "--tokenizer", tmp_path / "joint")
+    assert code == 0, err
+    assert "two-dimensional" in out
+
+
+def test_shards_are_written_and_read_as_a_corpus(kaldi: Path, tmp_path: Path, s2s_cli: Cli) -> None:
+    code, out, err = s2s_cli("data", "shar", kaldi, "--out", tmp_path / "shards", "--shard-size", "4")
+    assert code == 0, err
+    assert out == f"10 utterances in 3 shards: data.train=[shar:{tmp_path / 'shards'}]\n"
+    code, out, err = s2s_cli("data", "stats", f"shar:{tmp_path / 'shards'}")
+    assert code == 0, err
+    assert ["utterances", "10"] in [line.split() for line in out.splitlines()]
+    assert "there already" in s2s_cli("data", "shar", kaldi, "--out", tmp_path / "shards")[2]
 
 
 def test_stats_count_problems_on_stderr(broken: Path, s2s_cli: Cli) -> None:

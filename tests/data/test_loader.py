@@ -226,3 +226,64 @@ def test_ctrl_c_stops_at_once_with_workers(kaldi: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert "KeyboardInterrupt" not in errors
+
+
+class Deadly(SpeechDataset):
+    """Kills the process that reads it when an utterance comes, as often as the file has room for."""
+
+    def __init__(self, path: Path, features: Fbank, victim: str, times: int) -> None:
+        super().__init__(None, features)
+        self.path, self.victim, self.times = path, victim, times
+
+    def __getitem__(self, cuts: CutSet) -> Batch:
+        if self.victim in cuts.ids:
+            before = self.path.read_text() if self.path.exists() else ""
+            if len(before) < self.times:
+                self.path.write_text(before + "x")
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(cuts)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(
+    cuts: CutSet, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DataConfig(max_batch_seconds=2.5, num_buckets=3, num_workers=2)
+    features = Fbank(FbankConfig(sampling_rate=8000, num_mel_bins=40))
+    whole = ids(training_batches(cuts, SpeechDataset(None, features), CONFIG, seed=1, epoch=0))
+    victim = whole[len(whole) // 2][0]
+    deadly = Deadly(tmp_path / "deaths", features, victim, 1)
+    assert ids(training_batches(cuts, deadly, config, seed=1, epoch=0)) == whole
+    assert "has died, others take its place (1 of" in capfd.readouterr().err
+    monkeypatch.setattr("s2s.data.loader.MAX_DEATHS", 1)
+    deadly = Deadly(tmp_path / "more", features, victim, 9)
+    with pytest.raises(UserError, match=r"died 2 times.*data\.num_workers"):
+        ids(training_batches(cuts, deadly, config, seed=1, epoch=0))
+
+
+@pytest.mark.parametrize(("world_size", "num_workers"), [*((n, 0) for n in range(1, 9)), (1, 3), (2, 3)])
+def test_every_utterance_is_once_in_an_epoch_for_any_ranks_and_workers(
+    cuts: CutSet, dataset: SpeechDataset, world_size: int, num_workers: int
+) -> None:
+    config = DataConfig(max_batch_seconds=2.5, num_buckets=3, num_workers=num_workers)
+    ranks = [
+        ids(training_batches(cuts, dataset, config, seed=1, epoch=0, rank=rank, world_size=world_size))
+        for rank in range(world_size)
+    ]
+    assert len({len(rank) for rank in ranks}) == 1
+    assert sorted(chain(*chain(*ranks))) == sorted(cut.id for cut in cuts)
+
+
+@pytest.mark.parametrize("others", [[(2, 2)], [(1, 3), (4, 1)], [(8, 1), (2, 1)]])
+def test_an_epoch_that_other_numbers_of_ranks_have_begun_has_every_utterance_once(
+    cuts: CutSet, dataset: SpeechDataset, others: list[tuple[int, int]]
+) -> None:
+    seen: list[str] = []
+    for number, (ranks, batches) in enumerate([*others, (3, 10**6)]):
+        for rank in range(ranks):
+            own = training_batches(
+                cuts, dataset, CONFIG, seed=1, epoch=0, rank=rank, world_size=ranks, earlier=others[:number]
+            )
+            seen += chain(*own.ids[:batches])
+    assert sorted(set(seen)) == sorted(cut.id for cut in cuts)
+    assert len(seen) <= len(cuts) + 3  # ranks that have nothing left to share out repeat one

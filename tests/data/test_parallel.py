@@ -53,3 +53,21 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     for pair in ("en", "en-", "en-de-fr", "en de"):
         with pytest.raises(UserError, match="expected two languages such as en-de"):
             Direction.of(pair)
+
+
+def test_several_sources_are_read_together(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", en="A dog.\nTwo.\n", de="Ein Hund.\n\n", fr="Un chien.\nDeux.\n")
+    both = Direction.of("en+de-fr")
+    assert both.sources == ("en", "de")
+    assert EN_DE.sources == ("en",)
+    sentences, num_empty = read_parallel([a], [both])
+    assert num_empty == 1
+    assert [(s.source, s.others, s.target) for s in sentences] == [("A dog.", ("Ein Hund.",), "Un chien.")]
+    (a / "text.de").write_text("Ein Hund.\n")
+    with pytest.raises(UserError, match=r"text\.de has 1 lines, .*text\.fr has 2"):
+        read_parallel([a], [both])
+    with pytest.raises(UserError, match=r"no text\.cs, which en\+cs-fr needs"):
+        read_parallel([a], [Direction.of("en+cs-fr")])
+    for pair in ("en+-fr", "+en-fr", "en+en-fr"):
+        with pytest.raises(UserError, match=r"or several sources such as en\+de-fr"):
+            Direction.of(pair)

@@ -32,6 +32,19 @@ def pairs(sizes: list[tuple[int, int]]) -> TokenPairs:
     return TokenPairs.of(sentences, TOKENIZER)
 
 
+def test_a_share_of_the_targets_is_plain_and_is_asked_for_so() -> None:
+    sentences = [Sentence(f"file:{i}", EN_DE, "abc.", "A, b!") for i in range(200)]
+    own = TokenPairs.of(sentences, TOKENIZER, plain_share=0.25)
+    batch = own.some(range(10, 200)).batch(range(190))
+    assert batch.asked is not None
+    assert 25 < sum(text == "a b" for text in batch.texts) < 75
+    for text, ids, target in zip(batch.texts, batch.asked.tokens.tolist(), batch.target, strict=True):
+        mark = "<nopnc>" if text == "a b" else "<pnc>"
+        assert TOKENIZER.pieces(ids) == ["<en>", "<de>", "<translate>", mark]
+        assert target[: len(TOKENIZER.encode(text))].tolist() == TOKENIZER.encode(text)
+    assert not any(text == "a b" for text in TokenPairs.of(sentences, TOKENIZER).texts)
+
+
 sizes_of_sentences = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=60)
 
 
@@ -52,7 +65,9 @@ def test_an_epoch_has_every_sentence_once_within_the_budget(
                 number = int(name.split(":")[1])
                 code = "de" if number % 3 else "en"
                 source = batch.source[row, : batch.source_lengths[row]].tolist()
-                assert source == TOKENIZER.encode_source("abcdefghij"[number % 10] * sizes[number][0], code)
+                assert source == TOKENIZER.encode_source("abcdefghij"[number % 10] * sizes[number][0])
+                assert batch.asked is not None
+                assert TOKENIZER.pieces(batch.asked.tokens[row].tolist())[1] == f"<{code}>"
                 target = batch.target[row, : batch.target_lengths[row]].tolist()
                 assert TOKENIZER.decode(target) == batch.texts[row] == "jihgfedcba"[number % 10] * sizes[number][1]
                 assert not batch.source[row, batch.source_lengths[row] :].any()
@@ -97,6 +112,7 @@ def test_temperature_evens_out_the_directions() -> None:
         ({"max_length": 300, "max_batch_tokens": 200}, r"text\.max_length is 300, more than"),
         ({"pairs": []}, r"text\.pairs is empty"),
         ({"temperature": -1.0}, r"text\.temperature is -1"),
+        ({"plain_share": 1.5}, r"text\.plain_share is 1\.5"),
     ],
 )
 def test_values_out_of_range_are_named(options: dict[str, int], message: str) -> None:

@@ -28,7 +28,7 @@ from s2s.errors import UserError
 from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.hybrid import HybridModel
 from s2s.models.language_model import TransformerLanguageModel
-from s2s.models.lm_bundle import LanguageModelBundle, save_language_model
+from s2s.models.lm_bundle import LanguageModelBundle
 from s2s.models.transformer_decoder import TransformerDecoder
 from s2s.models.transformer_encoder import TransformerEncoder
 from s2s.nn.embedding import TokenFront
@@ -189,7 +189,7 @@ def language_model(folder: Path, pieces: list[str]) -> Path:
         "feed_forward_dim": 8,
     }
     model = TransformerLanguageModel(len(pieces), 8, 1, 2, 8)
-    save_language_model(LanguageModelBundle(model, CharacterTokenizer(pieces), config), folder)
+    LanguageModelBundle(model, CharacterTokenizer(pieces), config).save(folder)
     return folder
 
 
@@ -226,6 +226,47 @@ def test_all_that_knows_nothing_of_the_audio_adds_up(tmp_path: Path, search: str
                 total = sum(weight * parts[name] for name, weight in weights.items())
                 assert hypothesis.score == pytest.approx(total, abs=1e-5)
                 assert parts["length"] == len(hypothesis.tokens)
+
+
+@pytest.mark.parametrize(("search", "rescore"), [("beam", False), ("ctc_prefix", False), ("ctc_prefix", True)])
+def test_language_models_score_what_a_search_found(tmp_path: Path, search: str, rescore: bool) -> None:
+    model = toy_model(8)
+    lm = {"lm": str(language_model(tmp_path / "lm", [*SPECIAL_PIECES, "a", "b", SPACE, "c"])), "lm_weight": 0.7}
+    ngram = {"ngram": str(arpa(tmp_path, f"a b {SPACE} c")), "ngram_weight": 0.4}
+    config = DecodingConfig(search=search, beam_size=4, nbest=4, rescore=rescore)
+    with torch.no_grad():
+        memory = model.encode(*toy_source([40, 25]))
+        first = build_search(replace(config, rescore=False), [model], TOKENIZER)(memory)
+        search_ = build_search(replace(config, lm_rescoring=True, **lm, **ngram), [model], TOKENIZER)
+        for found, before in zip(search_(memory), first, strict=True):
+            assert {tuple(h.tokens) for h in found} == {tuple(h.tokens) for h in before}
+            was = {tuple(h.tokens): h.score for h in before}
+            for h in found:
+                share = {"attention_rescoring": 0.7} if rescore else {}
+                weights = {"lm_rescoring": 0.7, "ngram_rescoring": 0.4, **share}
+                total = (0.3 if rescore else 1.0) * was[tuple(h.tokens)]
+                total += sum(weight * h.scores[name] for name, weight in weights.items())
+                assert h.score == pytest.approx(total, abs=1e-5)
+                assert h.scores["ngram_rescoring"] == pytest.approx((len(h.tokens) + 1) * -2.302585, abs=1e-4)
+
+
+def test_in_a_search_of_everything_fusion_and_rescoring_are_the_same(tmp_path: Path) -> None:
+    model = toy_model(8)
+    options = {
+        "lm": str(language_model(tmp_path / "lm", [*SPECIAL_PIECES, "a", "b", SPACE, "c"])),
+        "ngram": str(arpa(tmp_path, f"a b {SPACE} c")),
+    }
+    config = DecodingConfig(
+        search="beam", beam_size=8, nbest=8, num_candidates=8, max_length=1, max_length_ratio=9.0, **options
+    )
+    with torch.no_grad():
+        memory = model.encode(*toy_source([40, 25]))
+        fused = build_search(config, [model], TOKENIZER)(memory)
+        rescored = build_search(replace(config, lm_rescoring=True), [model], TOKENIZER)(memory)
+    for a, b in zip(fused, rescored, strict=True):
+        assert len(a) == 6  # the empty text, and one of each token but blank, bos and eos
+        assert [h.tokens for h in a] == [h.tokens for h in b]
+        assert [h.score for h in a] == pytest.approx([h.score for h in b], abs=1e-5)
 
 
 def test_a_prefix_and_a_closed_set_of_phrases_are_kept_to(tmp_path: Path) -> None:
@@ -276,6 +317,12 @@ def test_a_text_that_repeats_itself_gives_way_to_one_that_does_not() -> None:
         ({"beam_size": 2, "nbest": 3}, r"nbest=3: expected 1 to beam_size=2"),
         ({"beam_size": 4, "max_length_ratio": 0.0}, r"max_length_ratio=0\.0"),
         ({"search": "monotonic"}, r"decoding\.search=monotonic: no head of this model's decoder stops"),
+        ({"lm_rescoring": True}, r"decoding\.lm_rescoring=True: has no effect without decoding\.lm or decoding\.ngram"),
+        ({"internal_lm": "utterance"}, r"internal_lm=utterance: has no effect without decoding\.internal_lm_weight"),
+        (
+            {"beam_size": 4, "internal_lm": "mean", "internal_lm_weight": 0.1},
+            r"internal_lm=mean: expected zero or utterance, or a file",
+        ),
         ({"search": "bean"}, r"decoding\.search=bean: .* Did you mean 'beam'"),
         ({"ctc_weight": 1.5}, r"decoding\.ctc_weight=1\.5"),
         ({"batch_size": 0}, r"decoding\.batch_size=0"),

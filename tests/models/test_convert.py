@@ -16,7 +16,7 @@ from s2s.models.attentions import attentions, cache_bytes
 from s2s.models.build import build
 from s2s.models.bundle import load_bundle
 from s2s.models.convert import KEYS_ONLY, convert, convert_bundle
-from s2s.models.lm_bundle import LanguageModelBundle, load_language_model, save_language_model
+from s2s.models.lm_bundle import LanguageModelBundle, load_language_model
 from s2s.tokenizers.load import train_tokenizer
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -252,7 +252,7 @@ def test_a_language_model_is_converted_too(tmp_path: Path) -> None:
         **SMALL,
     }
     model: Any = model_of(config).float()
-    save_language_model(LanguageModelBundle(model, tokenizer, config), tmp_path / "lm")
+    LanguageModelBundle(model, tokenizer, config).save(tmp_path / "lm")
     convert_bundle(tmp_path / "lm", tmp_path / "slim", KEYS_ONLY)
     found = load_language_model(tmp_path / "slim").model
     torch.testing.assert_close(found.log_probs(TOKENS), model.log_probs(TOKENS), rtol=1e-4, atol=1e-4)

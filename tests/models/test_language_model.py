@@ -11,8 +11,11 @@ from s2s.decoding.beam import Beam
 from s2s.decoding.engine import LabelSearch
 from s2s.decoding.scorers import DecoderScorer
 from s2s.errors import UserError
-from s2s.models.language_model import TransformerLanguageModel
+from s2s.models.language_model import LanguageModel, TransformerLanguageModel
+from s2s.models.lstm_language_model import LSTMLanguageModel
 from s2s.nn.positions import sinusoidal
+
+KINDS = ("transformer", "no positions", "tied", "lstm")
 
 
 def language_model(seed: int = 0, dropout: float = 0.1) -> TransformerLanguageModel:
@@ -20,10 +23,19 @@ def language_model(seed: int = 0, dropout: float = 0.1) -> TransformerLanguageMo
     return TransformerLanguageModel(7, 16, 2, 4, 32, dropout).double().eval()
 
 
+def of_kind(kind: str, seed: int = 0) -> LanguageModel:
+    torch.manual_seed(seed)
+    if kind == "lstm":
+        return LSTMLanguageModel(7, 16, 2).double().eval()
+    positions = "none" if kind == "no positions" else "sinusoidal"
+    return TransformerLanguageModel(7, 16, 2, 4, 32, positions=positions, tie_output=kind == "tied").double().eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @given(size=st.integers(1, 3), length=st.integers(1, 20), seed=st.integers(0, 99))
-@settings(max_examples=15)
-def test_one_token_at_a_time_gives_the_numbers_of_all_at_once(size: int, length: int, seed: int) -> None:
-    model, memory = language_model(seed), toy_memory([3] * size)
+@settings(max_examples=10)
+def test_one_token_at_a_time_gives_the_numbers_of_all_at_once(kind: str, size: int, length: int, seed: int) -> None:
+    model, memory = of_kind(kind, seed), toy_memory([3] * size)
     tokens = torch.randint(7, (2 * size, length))
     expected = model(memory, tokens)
     state = model.start(memory, 2)
@@ -32,8 +44,9 @@ def test_one_token_at_a_time_gives_the_numbers_of_all_at_once(size: int, length:
         torch.testing.assert_close(found, expected[:, position])
 
 
-def test_rows_that_change_parents_go_on_as_their_parents() -> None:
-    model, memory = language_model(), toy_memory([5, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_change_parents_go_on_as_their_parents(kind: str) -> None:
+    model, memory = of_kind(kind), toy_memory([5, 3])
     state = model.start(memory, 2)
     history = torch.full((4, 1), BOS)
     for parents in ([0, 1, 2, 3], [1, 1, 3, 2], [0, 0, 2, 3], [1, 0, 3, 3]) * 6:  # more steps than the cache reserves
@@ -43,8 +56,9 @@ def test_rows_that_change_parents_go_on_as_their_parents() -> None:
         history = torch.cat((history[parents], torch.randint(7, (4, 1))), dim=1)
 
 
-def test_utterances_leave_and_others_join_at_another_length() -> None:
-    model = language_model()
+@pytest.mark.parametrize("kind", KINDS)
+def test_utterances_leave_and_others_join_at_another_length(kind: str) -> None:
+    model = of_kind(kind)
     state = model.start(toy_memory([5, 3]), 2)
     past = torch.randint(7, (4, 3))
     for token in past.t():
@@ -57,12 +71,20 @@ def test_utterances_leave_and_others_join_at_another_length() -> None:
     torch.testing.assert_close(found[2:], model.log_probs(torch.full((2, 1), BOS))[:, -1])
 
 
-def test_a_token_of_minus_one_leaves_a_row_as_it_was() -> None:
-    model, memory = language_model(), toy_memory([5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_token_of_minus_one_leaves_a_row_as_it_was(kind: str) -> None:
+    model, memory = of_kind(kind), toy_memory([5])
     state = model.start(memory, 2)
     for tokens in ([BOS, BOS], [4, -1], [-1, 5], [6, 6]):
         found, state = model.step(torch.tensor(tokens), state)
     torch.testing.assert_close(found, model.log_probs(torch.tensor([[BOS, 4, 6], [BOS, 5, 6]]))[:, -1])
+
+
+def test_without_positions_and_with_them_the_same_token_again_is_another_thing() -> None:
+    tokens = torch.tensor([[4, 4, 4]])
+    found = of_kind("no positions").log_probs(tokens)[0]
+    torch.testing.assert_close(found[0], found[2])  # attention over tokens that are alike finds the same
+    assert not torch.allclose(of_kind("transformer").log_probs(tokens)[0, 0], found[2])
 
 
 def test_neither_the_memory_nor_its_dtype_matters() -> None:
@@ -147,6 +169,7 @@ def test_shallow_fusion_adds_the_score_of_the_whole_text(weight: float, beam_siz
             assert hypothesis.score == pytest.approx((parts[0] + weight * parts[1]).item(), abs=1e-8)
 
 
-def test_attention_cannot_be_asked_for() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_cannot_be_asked_for(kind: str) -> None:
     with pytest.raises(UserError, match="attends to no memory"):
-        language_model().start(toy_memory([3]), 1, need_attention=True)
+        of_kind(kind).start(toy_memory([3]), 1, need_attention=True)

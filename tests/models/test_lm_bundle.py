@@ -10,7 +10,7 @@ from s2s.errors import UserError
 from s2s.models.build import build
 from s2s.models.bundle import load_bundle
 from s2s.models.language_model import TransformerLanguageModel
-from s2s.models.lm_bundle import LanguageModelBundle, check_vocabulary, load_language_model, save_language_model
+from s2s.models.lm_bundle import LanguageModelBundle, check_vocabulary, load_language_model
 from s2s.tokenizers.load import train_tokenizer
 
 
@@ -31,14 +31,14 @@ def bundle() -> LanguageModelBundle:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    save_language_model(bundle(), tmp_path / "lm")
+    bundle().save(tmp_path / "lm")
     return tmp_path / "lm"
 
 
 def test_a_language_model_read_back_is_the_same(tmp_path: Path) -> None:
     ours = bundle()
-    save_language_model(ours, tmp_path / "lm")
-    save_language_model(ours, tmp_path / "lm")  # over itself
+    ours.save(tmp_path / "lm")
+    ours.save(tmp_path / "lm")  # over itself
     found = load_language_model(tmp_path / "lm")
     assert not found.model.training
     assert found.tokenizer.encode("two one") == ours.tokenizer.encode("two one")
@@ -79,7 +79,7 @@ def broken(saved: Path, how: str) -> None:
         ("other weights", r"'out\.bias' .* does not fit"),
         ("other tokenizer", r"the tokenizer has 16 pieces but the model"),
         ("wrong key", r"language_model\.layers: TransformerLanguageModel has no such key\. Did you mean 'num_layers'"),
-        ("other model", r"language_model\._target_: expected s2s\.models\.language_model\.TransformerLanguageModel"),
+        ("other model", r"language_model\._target_: expected s2s\.models\.language_model\.LanguageModel"),
     ],
 )
 def test_a_broken_folder_is_refused_with_what_is_wrong(saved: Path, how: str, message: str) -> None:

@@ -36,20 +36,54 @@ def copy_of_corpus(data_root: Path, folder: Path, sizes: dict[str, int]) -> Path
 def test_all_stages_run_and_what_is_done_is_skipped(recipe: Path, data_root: Path, tmp_path: Path) -> None:
     corpus = copy_of_corpus(data_root, tmp_path / "copy", {"train": 150, "val": 10, "test_2016_flickr": 8})
     small = ["model.encoder.model_dim=32", "model.encoder.num_layers=1", "model.decoder.num_layers=1"]
-    options = ["--data-root", str(corpus), "--vocab-size", "400", "--exp", "exp/a", "--pairs", "en-de en-fr"]
-    options += [*small, "training.max_epochs=2", "text.max_batch_tokens=500"]
+    options = ["--data-root", str(corpus), "--vocab-size", "400", "--exp", "exp/a", "--pairs", "en-de de-en"]
+    options += ["--translate-pairs", "en-de de-en de-fr", *small, "training.max_epochs=2", "text.max_batch_tokens=500"]
     done = run(recipe / "run.sh", *options)
     assert done.returncode == 0, done.stderr
     assert "not the text that RESULTS.md was measured on" in done.stdout  # a part of it
-    for pair in ("en-de", "en-fr"):
+    for pair in ("en-de", "de-en", "de-fr"):
         out = recipe / "exp/a/translate/test_2016_flickr" / pair
         assert len((out / "text").read_text().splitlines()) == 8
         assert json.loads((out / "bleu.json").read_text())
         assert json.loads((out / "chrf.json").read_text())
+    table = (recipe / "exp/a/translate/test_2016_flickr/table.md").read_text()
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:6]] == [
+        "| de-en",
+        "| en-de",
+        "| mean",
+        "| de-fr (zero-shot)",
+    ]
+    assert table in done.stdout
     assert "BLEU" in (recipe / "exp/a/bundle/README.md").read_text()
     again = run(recipe / "run.sh", *options)
     assert again.returncode == 0
     assert again.stdout.count("is done already") == 7
+
+
+def test_two_languages_are_read_at_once(recipe: Path, data_root: Path, tmp_path: Path) -> None:
+    corpus = copy_of_corpus(data_root, tmp_path / "copy", {"train": 60, "val": 10, "test_2016_flickr": 4})
+    small = ["model.encoder.encoder.model_dim=16", "model.encoder.encoder.num_layers=1", "model.decoder.num_layers=1"]
+    options = ["--data-root", str(corpus), "--vocab-size", "300", "--exp", "exp/two", "--pairs", "en+de-fr"]
+    options += ["--config", "multi_source", "--last", "1", "--stop-stage", "4", *small]
+    done = run(recipe / "run.sh", *options, "training.max_epochs=1", "text.max_batch_tokens=500")
+    assert done.returncode == 0, done.stderr
+    assert len((recipe / "exp/two/translate/test_2016_flickr/en+de-fr/text").read_text().splitlines()) == 4
+    assert (recipe / "data/tokenizer-en+de-fr-bpe-300").is_dir()
+
+
+def test_a_model_begins_with_what_it_learnt_from_noise(recipe: Path, data_root: Path, tmp_path: Path) -> None:
+    corpus = copy_of_corpus(data_root, tmp_path / "copy", {"train": 60, "val": 10, "test_2016_flickr": 4})
+    small = ["model.encoder.model_dim=32", "model.encoder.num_layers=1", "model.decoder.num_layers=1"]
+    options = ["--data-root", str(corpus), "--vocab-size", "300", "--exp", "exp/b", "--pretrain", "2"]
+    options += ["--last", "1", "--stop-stage", "4", *small, "training.max_epochs=1", "text.max_batch_tokens=500"]
+    done = run(recipe / "run.sh", *options)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("stage ")] == [
+        f"stage {number}: {name}" for number, name in enumerate(["data", "tokenizer", "pretrain", "train", "average"])
+    ]
+    assert "epoch 2/2" in done.stdout  # of the pretraining
+    assert f"training.init={Path('exp/b/pretrained')}" in done.stdout
+    assert "on 120 sentences, validating on 20" in done.stdout
 
 
 def test_the_scripts_of_moses_are_those_of_sacremoses(recipe: Path, tmp_path: Path) -> None:
@@ -63,11 +97,13 @@ def test_the_scripts_of_moses_are_those_of_sacremoses(recipe: Path, tmp_path: Pa
 def test_help_and_wrong_options(recipe: Path) -> None:
     done = run(recipe / "run.sh", "--help")
     assert done.returncode == 0
-    for word in ("--pairs", "--vocab-size", "--moses", "--last", "KEY=VALUE", "6 bundle"):
+    for word in ("--pairs", "--translate-pairs", "--vocab-size", "--moses", "--last", "KEY=VALUE", "6 bundle"):
         assert word in done.stdout
     for options, message in {
         ("--pares", "en-de"): "'--pares' is neither an option nor KEY=VALUE",
         ("--pairs", "ende"): "--pairs ende: expected source-target, such as en-de",
+        ("--translate-pairs", "ende"): "--translate-pairs ende: expected source-target",
+        ("--pairs=en-de",): "'--pairs=en-de' is neither an option nor KEY=VALUE",
         ("--last", "ten"): "--last ten: expected a whole number",
         ("--data",): "--data needs a value",
     }.items():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from browser import COMMANDS, CONTRAST, playwright
 from parallel_toy import sentences, spoilt
 
 from s2s.scoring.comparison import compare_errors
@@ -22,37 +23,6 @@ from s2s.scoring.page import write_page
 from s2s.scoring.page_content import error_system, page_content, text_system
 from s2s.scoring.text_metrics import TextMetric
 from s2s.scoring.word_errors import score_words
-
-playwright = pytest.importorskip("playwright.sync_api", reason="no package playwright: pip install -e '.[dev]'")
-COMMANDS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-CONTRAST = """() => {
-  const parse = (text) => {
-    const parts = text.match(/[\\d.]+/g).map(Number);
-    return [...parts.slice(0, 3), parts.length > 3 ? parts[3] : 1];
-  };
-  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3])).concat(1);
-  const luminance = (colour) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
-    const value = colour[i] / 255;
-    return sum + weight * (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-  }, 0);
-  const ground = (element) => {
-    const own = parse(getComputedStyle(element).backgroundColor);
-    return own[3] === 1 || !element.parentElement ? own : over(own, ground(element.parentElement));
-  };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  let worst = [Infinity, ""];
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const element = node.parentElement;
-    if (!node.data.trim() || element.matches("script, noscript") || !element.checkVisibility()) continue;
-    if (element.matches(".nothing")) continue; // a dot where there is nothing to read
-    const below = ground(element);
-    const both = [over(parse(getComputedStyle(element).color), below), below].map(luminance).sort((a, b) => b - a);
-    const ratio = (both[0] + 0.05) / (both[1] + 0.05);
-    if (ratio < worst[0]) worst = [ratio, element.outerHTML.slice(0, 120)];
-  }
-  return worst;
-}"""
 
 NASTY = {
     "n1": ("</script><script>window.stolen = 1</script>", "<img src=x onerror='window.stolen = 1'>"),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+import trainings
 from conftest import Cli
 from safetensors.torch import load_file
+from trainings import records, small_translation, write_captions
 
 from s2s.errors import UserError
 from s2s.models.translation_bundle import load_translation_bundle
@@ -25,42 +25,19 @@ from s2s.training.loop import Trainer, TrainingInterrupt
 def data(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 captions in three languages, 20 more to validate on, and tokenizers of them."""
     folder = tmp_path_factory.mktemp("captions")
-    text = []
-    for language in ("en", "de", "fr"):
-        with gzip.open(data_root / f"multi30k/val.{language}.gz", "rt", encoding="utf-8") as stream:
-            lines = [line for line in stream if len(line) < 60][:140]
-        for part, own in (("train", lines[:120]), ("dev", lines[120:])):
-            (folder / part).mkdir(exist_ok=True)
-            (folder / part / f"text.{language}").write_text("".join(own), encoding="utf-8")
-        text += lines
+    text = write_captions(data_root, folder, 120, 20)
     JointTokenizer(train_tokenizer("bpe", text, 300)).save(folder / "one")
-    JointTokenizer(train_tokenizer("bpe", text, 300), ["de", "fr"]).save(folder / "several")
+    JointTokenizer(train_tokenizer("bpe", text, 300), ["en", "de", "fr"], ["translate"]).save(folder / "several")
     return folder
 
 
 def options(data: Path, *more: str, tokenizer: str = "one") -> list[str]:
-    small = ["encoder.model_dim=32", "encoder.num_layers=1", "encoder.num_heads=2", "encoder.feed_forward_dim=64"]
-    small += ["decoder.num_layers=1", "decoder.num_heads=2", "decoder.feed_forward_dim=64"]
-    return [
-        f"tokenizer={data / tokenizer}",
-        f"text.train=[{data / 'train'}]",
-        f"text.valid=[{data / 'dev'}]",
-        "text.max_batch_tokens=400",
-        *(f"model.{each}" for each in small),
-        "optim.learning_rate=5e-3",
-        "optim.warmup_steps=20",
-        "training.max_epochs=3",
-        "training.accelerator=cpu",
-        "training.keep_best=1",
-        "training.keep_last=2",
-        *more,
-    ]
+    kept = ["training.keep_best=1", "training.keep_last=2", "optim.warmup_steps=20", "training.max_epochs=3"]
+    return [*small_translation(data, tokenizer), *kept, *more]
 
 
 def train(folder: Path, overrides: list[str]) -> list[str]:
-    said: list[str] = []
-    Trainer(load_train_config("train_translation", [f"exp_dir={folder}", *overrides]), said.append).run()
-    return said
+    return trainings.train("train_translation", folder, overrides)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +46,6 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = train(folder, options(data))
     assert "on 120 sentences, validating on 20" in said[0]
     return folder
-
-
-def records(folder: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 def test_the_loss_falls_and_the_last_checkpoints_are_kept(whole: Path) -> None:
@@ -127,21 +99,31 @@ def test_one_embedding_is_shared_and_stays_so(data: Path, whole: Path) -> None:
     assert torch.equal(loaded["encoder.front.embedding.weight"], loaded["decoder.embedding.weight"])
 
 
-def test_several_languages_need_their_tokens(data: Path, tmp_path: Path, s2s_cli: Cli) -> None:
-    with pytest.raises(UserError, match=r"text\.pairs: the tokenizer has no token for 'de', one of several"):
+def test_several_languages_need_prompts(data: Path, tmp_path: Path, s2s_cli: Cli) -> None:
+    with pytest.raises(UserError, match=r"text\.pairs: a model that writes de, fr has to be told which"):
         train(tmp_path / "a", options(data, "text.pairs=[en-de,en-fr]"))
-    with pytest.raises(UserError, match=r"has no token for 'en'.*it knows de, fr"):
-        train(tmp_path / "a", options(data, "text.pairs=[de-en]", tokenizer="several"))
-    said = train(
-        tmp_path / "b", options(data, "text.pairs=[en-de,en-fr]", "training.max_epochs=1", tokenizer="several")
-    )
-    assert "on 240 sentences" in said[0]
+    with pytest.raises(UserError, match=r"text\.pairs: de-cs: language 'cs': .* It knows en, de, fr"):
+        train(tmp_path / "a", options(data, "text.pairs=[de-cs]", tokenizer="several"))
+    layers = "language_layers={num_languages: 3, source: [1]}"
+    more = ["text.pairs=[en-de,en-fr,de-en]", f"model.encoder.{layers}", f"model.decoder.{layers}"]
+    said = train(tmp_path / "b", options(data, *more, "text.plain_share=0.5", tokenizer="several"))
+    assert "on 360 sentences" in said[0]
+    found = records(tmp_path / "b")
+    assert found[-1]["valid_loss"] < found[0]["valid_loss"]
     model = max((tmp_path / "b/checkpoints").iterdir())
     command = ["translate", "--model", str(model), "--output", str(tmp_path / "text"), str(data / "dev/text.en")]
-    code, _, error = s2s_cli(*command)
-    assert code == 1
-    assert "name one of de, fr" in error
-    assert s2s_cli(*command, "--target-language", "fr")[0] == 0
+    for more, message in {
+        (): "name both, the source too (--source-language): en, de, fr",
+        ("--source-language", "en"): "name both, the target too (--target-language)",
+        ("--source-language", "en", "--target-language", "cs"): "language 'cs': the model has no token for it",
+        ("--source-language", "ed", "--target-language", "de"): "Did you mean 'en'? It knows en, de, fr",
+    }.items():
+        code, _, error = s2s_cli(*command, *more)
+        assert code == 1
+        assert message in error
+    for more in (("de",), ("fr",), ("fr", "--no-punctuation")):  # fr from en, and the same in another way
+        assert s2s_cli(*command, "--source-language", "en", "--target-language", *more)[0] == 0
+        assert len((tmp_path / "text").read_text().splitlines()) == 20
 
 
 @pytest.mark.parametrize(

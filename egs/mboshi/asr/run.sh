@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 export data=data exp=exp/run config=mboshi
-export tokenizer_kind=unigram vocab_size=150
+export tokenizer_kind=char
 export title="Mboshi"
 export corpus="Mboshi-French parallel corpus (https://github.com/besacier/mboshi-french-parallel-corpus), research use."
 exec ../../../recipes/asr.sh "$@"

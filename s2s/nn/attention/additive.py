@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s.errors import UserError
 from s2s.nn.attention.multi_head import Cached
 from s2s.nn.attention.scores import mixed, opened
+from s2s.nn.dropout import dropped
 
 
 class AdditiveAttention(nn.Module):
@@ -61,8 +61,8 @@ class AdditiveAttention(nn.Module):
         else:
             # A finite number instead of -inf: a row of these alone has weights too, which are taken away.
             weights = scores.masked_fill(~shown, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(~shown, 0.0)
-        dropped = F.dropout(weights, self.dropout, self.training)
-        return mixed(dropped, cached[1]).transpose(1, 2).flatten(2), weights
+        mixing = dropped(weights, self.dropout, self.training)
+        return mixed(mixing, cached[1]).transpose(1, 2).flatten(2), weights
 
     def scores(self, x: Tensor, keys: Tensor, fed: Tensor | None = None) -> Tensor:
         """Scores (B,H,U,T) of queries x (B,U,D) and keys (B,1,T,D), with weight feedback (B,U,T,D) within the tanh."""

@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from entmax import entmax15, sparsemax
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from s2s.nn.attention.stop import Stop, Stops
 from s2s.nn.attention.strided import build_strided
 from s2s.nn.attention.temporal_latent import TemporalLatent
 from s2s.nn.attention.weighted_grouped import WeightedGrouped
+from s2s.nn.dropout import dropped
 
 if TYPE_CHECKING:
     from s2s.nn.attention.cache import HypothesisCache
@@ -210,7 +210,7 @@ class Attention(nn.Module):
             result, weights = self._attend(query, keys, values, both(bias, stop.shown(energies, stops)), need_weights)
             return self._join(x, result), weights
         weights = stop.expected(energies, query, keys, bias, stops).to(values.dtype)
-        result = self.heads.found(mixed(F.dropout(weights, self.dropout), values))
+        result = self.heads.found(mixed(dropped(weights, self.dropout), values))
         return self._join(x, result), weights if need_weights else None
 
     def _placed(self, cached: Cached, positions: Tensor) -> Cached:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s.nn.attention.scores import mixed, opened, scored
+from s2s.nn.dropout import dropped
 
 EPSILON = 1e-8
 
@@ -40,7 +40,7 @@ class Rectified(nn.Module):
         if shown is not None:
             weights = weights.masked_fill(~shown, 0.0)
         weights = weights.to(values.dtype)
-        return self._normalised(mixed(F.dropout(weights, dropout), values)), weights if need_weights else None
+        return self._normalised(mixed(dropped(weights, dropout), values)), weights if need_weights else None
 
     def _normalised(self, result: Tensor) -> Tensor:
         """(B,H,U,d) -> the same shape, in float32 at least."""

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s.nn.attention.scores import fold, fold_bias, mixed, normalised, opened, scored, unfold
+from s2s.nn.dropout import dropped
 
 
 class Softmax(nn.Module):
@@ -24,11 +25,12 @@ class Softmax(nn.Module):
 
         `bias` broadcasts to (B,H,U,T): bool (True attends) or additive.
         """
-        if not need_weights and keys.size(1) == values.size(1):
+        slow = dropout > 0.0 and query.device.type == "cpu"  # then the fused form is not fused
+        if not need_weights and not slow and keys.size(1) == values.size(1):
             num_heads, heads = query.size(1), keys.size(1)
             bias = None if bias is None else fold_bias(bias, num_heads, heads)
             result = F.scaled_dot_product_attention(fold(query, heads), keys, values, attn_mask=bias, dropout_p=dropout)
             return unfold(result, num_heads), None
         scores, shown = opened(scored(query, keys), bias)
         weights = normalised(scores, shown, lambda scores: scores.softmax(dim=-1))
-        return mixed(F.dropout(weights, dropout), values), weights
+        return mixed(dropped(weights, dropout), values), weights

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from entmax import entmax_bisect
 from torch import Tensor, nn
 
 from s2s.nn.attention.scores import mixed, normalised, opened, scored
+from s2s.nn.dropout import dropped
 
 ITERATIONS = {torch.float32: 30, torch.float64: 50}  # of bisection: more change no digit of the weights
 LEAST_ALPHA = 1.01  # below it the weights are those of a softmax, and float32 loses them in 1/(α-1)
@@ -40,7 +40,7 @@ class Sparse(nn.Module):
         scores, shown = opened(scored(query, keys), bias)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         weights = normalised(scores, shown, self.transform).to(values.dtype)
-        return mixed(F.dropout(weights, dropout), values), weights if need_weights else None
+        return mixed(dropped(weights, dropout), values), weights if need_weights else None
 
 
 class Entmax(nn.Module):

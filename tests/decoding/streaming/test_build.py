@@ -26,7 +26,7 @@ from s2s.decoding.streaming.segmental import StreamingSegmentalSearch
 from s2s.decoding.streaming.two_pass import TwoPassSearch
 from s2s.errors import UserError
 from s2s.models.language_model import TransformerLanguageModel
-from s2s.models.lm_bundle import LanguageModelBundle, save_language_model
+from s2s.models.lm_bundle import LanguageModelBundle
 from s2s.tokenizers.base import SPACE, SPECIAL_PIECES
 from s2s.tokenizers.character import CharacterTokenizer
 
@@ -50,7 +50,7 @@ def fusion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     config = {"_target_": "s2s.models.language_model.TransformerLanguageModel", **options}
     model = TransformerLanguageModel(**options)  # type: ignore[arg-type]
     torch.nn.init.normal_(model.out.weight)
-    save_language_model(LanguageModelBundle(model, TOKENIZER, config), folder / "lm")
+    LanguageModelBundle(model, TOKENIZER, config).save(folder / "lm")
     words = ["<unk>", "<s>", "</s>", "a", "b", SPACE, "c"]
     lines = ["\\data\\", "ngram 1=7", "ngram 2=2", "", "\\1-grams:", *(f"-0.8\t{word}\t-0.3" for word in words)]
     lines += ["", "\\2-grams:", "-0.2\ta b", "-0.1\tb c", "", "\\end\\"]

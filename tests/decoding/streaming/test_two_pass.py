@@ -101,7 +101,7 @@ def test_a_decoder_that_gives_no_number_is_named_with_its_utterance() -> None:
     _, streaming = searches(0)
     memory = toy_memory([4])
     with torch.no_grad():
-        streaming.rescoring.rescorers["right"].decoder.out.bias.fill_(float("nan"))  # type: ignore[attr-defined]
+        streaming.rescoring.rescorers["right"].judge.out.bias.fill_(float("nan"))  # type: ignore[attr-defined]
     state = streaming.step(memory, streaming.start(1, memory))
     with pytest.raises(UtteranceError, match=r"utterance 2 of the batch: the model's output is not a number"):
         streaming.finish(streaming.join([streaming.start(1, memory), state]))

@@ -28,9 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from s2s.data.corpora import fetch_archive, write_kaldi
+from s2s.data.corpora import fetch_archive, read_recording, read_table, write_kaldi
 from s2s.errors import UserError
 
 URL = "https://github.com/besacier/mboshi-french-parallel-corpus/archive/refs/heads/master.tar.gz"
@@ -84,7 +83,7 @@ def place(path: Path) -> Path | None:
 def read_part(corpus: Path, part: str) -> list[Utterance]:
     """The utterances of an official part with words, sorted; those without are counted aloud."""
     table = corpus / f"{part}.tsv"
-    found = read_table(table) if table.is_file() else read_folder(corpus / OFFICIAL / part)
+    found = read_metadata(table) if table.is_file() else read_folder(corpus / OFFICIAL / part)
     for utterance in found:
         if not utterance.audio.is_file():
             raise UserError(f"{utterance.audio}: no such file; the copy of the corpus is incomplete")
@@ -97,20 +96,12 @@ def read_part(corpus: Path, part: str) -> list[Utterance]:
     return sorted(kept, key=lambda utterance: utterance.name)
 
 
-def read_table(path: Path) -> list[Utterance]:
+def read_metadata(path: Path) -> list[Utterance]:
     """A table of utterances; paths of recordings are relative to its folder."""
-    header, *rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    names = header.split("\t")
-    if missing := [column for column in COLUMNS if column not in names]:
-        raise UserError(f"{path}:1: no column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
     found = []
-    for number, row in enumerate(rows, start=2):
-        values = row.split("\t")
-        if len(values) != len(names):
-            raise UserError(f"{path}:{number}: {len(values)} columns, expected {len(names)}; copy the corpus again")
-        fields = dict(zip(names, values, strict=True))
-        texts = normalised(fields["mboshi"]), normalised(html.unescape(fields["french"]))
-        found.append(Utterance(fields["id"], path.parent / fields["path"], fields["speaker"], *texts))
+    for row in read_table(path, COLUMNS):
+        texts = normalised(row["mboshi"]), normalised(html.unescape(row["french"]))
+        found.append(Utterance(row["id"], path.parent / row["path"], row["speaker"], *texts))
     return found
 
 
@@ -153,13 +144,7 @@ def read_samples(path: Path) -> np.ndarray:
     """The samples of a recording as 16-bit numbers."""
     if path.suffix == ".wav":
         return wav_samples(path)
-    try:
-        samples, rate = soundfile.read(path, dtype="int16")
-    except soundfile.SoundFileError as error:
-        raise UserError(f"{path}: cannot be read: {error}; copy the corpus again") from error
-    if samples.ndim != 1 or rate != RATE:
-        raise UserError(f"{path}: expected one channel at {RATE} Hz, got shape {samples.shape} at {rate} Hz")
-    return samples
+    return read_recording(path, RATE)
 
 
 def wav_samples(path: Path) -> np.ndarray:
