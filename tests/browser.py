@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no package playwright: pip install -e '.[dev]'")
-COMMANDS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+COMMANDS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chromium-headless-shell")
 
 CONTRAST = """() => {
   const parse = (text) => {

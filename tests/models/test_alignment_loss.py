@@ -112,7 +112,7 @@ def test_attention_that_goes_back_is_penalised_in_any_soft_decoder(kind: str) ->
     found, parts = decoder.alignment_loss([], [weights[:, :2], weights[:, 2:]], counted, memory.lengths)
     torch.testing.assert_close(parts["monotonic_penalty"], back.mean(dim=1).sum() / 8)
     model = EncoderDecoder(7, torch.nn.Identity(), decoder)
-    model.encode = lambda source, lengths: memory  # type: ignore[method-assign]
+    model.encode = lambda source, lengths, asked: memory  # type: ignore[method-assign]
     target = model.train()(tokens, memory.lengths, tokens[:, 1:], torch.tensor([3, 3]))
     decoder.alignment_loss = None
     plain = model(tokens, memory.lengths, tokens[:, 1:], torch.tensor([3, 3]))

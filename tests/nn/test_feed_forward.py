@@ -38,7 +38,7 @@ def test_a_layer_with_a_shared_feed_forward_is_one_that_has_the_same(pre_norm: b
     own = TransformerLayer(8, 2, 12, 0.0, over_memory=False, pre_norm=pre_norm).double()
     assert isinstance(own.feed_forward, FeedForward)
     ours = TransformerLayer(
-        8, 2, 12, 0.0, over_memory=False, pre_norm=pre_norm, shared=Shared(own.feed_forward)
+        8, 2, 12, 0.0, over_memory=False, pre_norm=pre_norm, instead=Shared(own.feed_forward)
     ).double()
     stored = {name: weight for name, weight in own.state_dict().items() if not name.startswith("feed_forward.")}
     ours.load_state_dict(stored)  # it stores all but the feed-forward

@@ -46,7 +46,7 @@ def losses(folder: Path) -> list[float]:
 
 def test_a_model_learns_both_languages_and_a_training_begins_with_it(data: Path, tmp_path: Path, s2s_cli: Cli) -> None:
     said = train("train_translation", tmp_path / "pretrain", options(data, "task=denoising"))
-    assert "on 200 sentences, validating on 40" in said[0]
+    assert "on 200 sentences, validating on 40" in said[1]
     assert losses(tmp_path / "pretrain")[1] < losses(tmp_path / "pretrain")[0]
     train("train_translation", tmp_path / "again", options(data, "task=denoising"))
     assert losses(tmp_path / "again") == losses(tmp_path / "pretrain")
@@ -64,7 +64,7 @@ def test_a_model_learns_both_languages_and_a_training_begins_with_it(data: Path,
 def test_several_sentences_are_an_example_and_prompts_say_the_language(data: Path, tmp_path: Path) -> None:
     more = ["task=denoising", "denoising.sentences=4", "training.max_epochs=1", f"tokenizer={data / 'prompted'}"]
     said = train("train_translation", tmp_path, options(data, *more))
-    assert "on 50 sentences, validating on 10" in said[0]
+    assert "on 50 sentences, validating on 10" in said[1]
     with pytest.raises(UserError, match=r"text\.pairs: de-de: task 'transcribe': the model has no token"):
         train("train_translation", tmp_path / "no", options(data, *more, f"tokenizer={data / 'translate'}"))
 

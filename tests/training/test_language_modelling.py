@@ -63,7 +63,7 @@ def test_the_loss_falls_below_that_of_a_uniform_guess_and_what_is_kept_has_it(
     kind: str, data: Path, tmp_path: Path
 ) -> None:
     said = train("train_lm", tmp_path, options(data, kind))
-    assert "on 200 sentences, validating on 30" in said[0]
+    assert "on 200 sentences, validating on 30" in said[1]
     found = records(tmp_path)
     assert found[-1]["valid_loss"] < found[0]["valid_loss"] < math.log(60)
     bundle = load_language_model(max((tmp_path / "checkpoints").iterdir()))
@@ -136,7 +136,7 @@ def test_empty_and_long_lines_are_counted(data: Path, tmp_path: Path) -> None:
     more = [f"text.train=[{tmp_path / 'train.txt'}]", "text.max_length=250", "training.max_epochs=1"]
     said = train("train_lm", tmp_path / "exp", options(data, "lstm", *more))
     assert said[0] == "text.train: left out: 2 empty, 1 of more than 250 tokens"
-    assert "on 200 sentences" in said[1]
+    assert "on 200 sentences" in said[2]
 
 
 @pytest.mark.parametrize(

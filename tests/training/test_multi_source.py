@@ -33,7 +33,7 @@ def options(data: Path, *more: str) -> list[str]:
 def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     said = train("train_translation", folder, options(data))
-    assert "on 60 sentences, validating on 10" in said[0]
+    assert "on 60 sentences, validating on 10" in said[1]
     return next((folder / "checkpoints").iterdir())
 
 

@@ -210,9 +210,7 @@ def test_the_same_text_alone_decoded_and_streamed(trained: Path, data: Path) -> 
 
 def test_heads_of_a_model_with_prompts_are_not_weighed(trained: Path, data: Path, tmp_path: Path, s2s_cli: Cli) -> None:
     model = max((trained / "checkpoints").iterdir())
-    code, _, error = s2s_cli(
-        "prune", "--model", model, "--data", data / "dev", "--keep", "0.5", "--out", tmp_path / "no"
-    )
+    code, _, error = s2s_cli("prune", model, "--data", data / "dev", "--keep", "0.5", "--out", tmp_path / "no")
     assert code == 1
     assert "takes prompts" in error
 

@@ -44,7 +44,7 @@ def train(folder: Path, overrides: list[str]) -> list[str]:
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     said = train(folder, options(data))
-    assert "on 120 sentences, validating on 20" in said[0]
+    assert "on 120 sentences, validating on 20" in said[1]
     return folder
 
 
@@ -107,7 +107,7 @@ def test_several_languages_need_prompts(data: Path, tmp_path: Path, s2s_cli: Cli
     layers = "language_layers={num_languages: 3, source: [1]}"
     more = ["text.pairs=[en-de,en-fr,de-en]", f"model.encoder.{layers}", f"model.decoder.{layers}"]
     said = train(tmp_path / "b", options(data, *more, "text.plain_share=0.5", tokenizer="several"))
-    assert "on 360 sentences" in said[0]
+    assert "on 360 sentences" in said[1]
     found = records(tmp_path / "b")
     assert found[-1]["valid_loss"] < found[0]["valid_loss"]
     model = max((tmp_path / "b/checkpoints").iterdir())
@@ -149,4 +149,4 @@ def test_empty_and_long_sentences_are_counted(data: Path, tmp_path: Path) -> Non
     more = [f"text.train=[{tmp_path / 'train'}]", "text.max_length=60", "training.max_epochs=1"]
     said = train(tmp_path / "exp", options(data, *more))
     assert said[0] == "text.train: left out: 1 empty, 1 of more than 60 tokens"
-    assert "on 120 sentences" in said[1]
+    assert "on 120 sentences" in said[2]

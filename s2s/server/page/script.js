@@ -89,6 +89,9 @@ function begin(what) {
   show();
 }
 
+// Nothing can be heard before the server has said what it has; what it says instead stays there.
+const connected = () => Object.keys(models).length > 0;
+
 function lock(on) {
   $("options").querySelectorAll("select, input").forEach((each) => { each.disabled = on; });
 }
@@ -127,6 +130,7 @@ async function record() {
     say("Finishing …");
     return;
   }
+  if (!connected()) return;
   begin("recording");
   live = new Live({
     query: chosen(),
@@ -169,7 +173,7 @@ function button(on) {
 }
 
 async function hear(file) {
-  if (live || !file) return;
+  if (live || !file || !connected()) return;
   begin(file.name.replace(/\.[^.]*$/, "") || "recording");
   const own = new AbortController();
   upload = own;
