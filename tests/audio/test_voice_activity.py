@@ -149,11 +149,10 @@ def test_speech_that_starts_at_once_and_hardly_pauses_is_heard(digits: list[Tens
 
 
 def test_the_best_detector_is_silero_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voice_activity, "find_spec", lambda name: None)
-    assert isinstance(best_detector(16000), EnergyVAD)
-    monkeypatch.undo()
+    assert isinstance(best_detector(16000), EnergyVAD)  # conftest.py hides it
     if find_spec("silero_vad") is None:  # not imported: that sets the threads of the process to one
         pytest.skip("pip install silero-vad")
+    monkeypatch.setattr(voice_activity, "find_spec", find_spec)
     assert isinstance(best_detector(8000), SileroVAD)
     assert best_detector(8000).sampling_rate == 8000
     assert isinstance(best_detector(44100), EnergyVAD)  # a rate that silero does not know

@@ -202,14 +202,14 @@ def test_files_of_many_clients_are_heard_together(
 
     def slow(windows, request, languages):  # type: ignore[no-untyped-def]
         if not sizes:
-            wait_for(lambda: len(state._waiting) == len(inputs) - 1)
+            wait_for(lambda: len(state._waiting) == len(inputs) - len(windows))
         sizes.append(len(windows))
         return hear(windows, request, languages)
 
     monkeypatch.setattr(model, "hear", slow)
     with ThreadPoolExecutor(len(inputs)) as pool:
         answers = list(pool.map(served.post, inputs))
-    assert sizes == [1, 5]
+    assert sum(sizes) == len(inputs) and len(sizes) <= 2  # what came while the first was heard is one batch
     assert [answer.json()["text"] for answer in answers] == [text_of(bundle, each, tmp_path) for each in inputs]
 
 
