@@ -56,7 +56,7 @@ def described(folder: Path) -> dict[str, str]:
     saved = latest_training(folder / "states")
     if saved:
         bundle_folder = saved
-        progress = load_training(bundle_folder)[3]
+        progress = load_training(bundle_folder)[2]
         kept = ", ".join(f"epoch {epoch} ({loss:.4f})" for loss, epoch in progress.best)
         facts["training"] = f"{progress.epoch} epochs, {progress.steps} steps, {progress.seconds / 60:.1f} min"
         facts["best by validation loss"] = kept or "none yet"

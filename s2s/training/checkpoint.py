@@ -56,13 +56,13 @@ class Progress:
 def save_training(
     states: Path,
     bundle: Trained,
-    optimizer: dict[str, Any],
-    scaler: dict[str, Any],
+    kept: dict[str, Any],
     at: Progress,
     shards: Path | None = None,
 ) -> None:
     """Write bundle and training state into a new folder of `states`, whole or not at all, then remove the older ones.
 
+    `kept` are the states of the optimiser, of the precision's scaler and the average of the weights, by these names.
     Since the older state goes only when the newer one is there, a kill at any moment leaves one to resume from.
     `shards` is a folder that was written beside, which becomes part of it. Raises UserError where there is no place.
     """
@@ -71,7 +71,7 @@ def save_training(
         try:
             with replacing(folder) as beside:
                 bundle.write(beside)
-                torch.save({"optimizer": optimizer, "scaler": scaler, "progress": asdict(at)}, beside / STATE)
+                torch.save({**kept, "progress": asdict(at)}, beside / STATE)
                 if shards is not None:
                     shards.rename(beside / SHARDS)
         except (
@@ -94,18 +94,18 @@ def latest_training(states: Path) -> Path | None:
     return max((path for path in states.glob("epoch-*") if (path / STATE).is_file()), default=None)
 
 
-def load_training(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], dict[str, Any], Progress]:
-    """Weights, optimiser state, precision-scaler state and progress of the training saved in `folder`."""
+def load_training(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], Progress]:
+    """Weights, what was kept besides (see `save_training`) and progress of the training saved in `folder`."""
     try:
-        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-        progress = Progress(**state["progress"])
+        kept = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        progress = Progress(**kept.pop("progress"))
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
         kind = type(error).__name__  # torch's own words fill a page
         raise UserError(f"{folder / STATE}: cannot resume from it ({kind}); delete {folder} to start anew") from error
     progress.best = [(loss, epoch) for loss, epoch in progress.best]
     progress.limits = [(source, target, rows) for source, target, rows in progress.limits]
     progress.stretches = [(world_size, batches) for world_size, batches in progress.stretches]
-    return read_weights(folder), state["optimizer"], state["scaler"], progress
+    return read_weights(folder), kept, progress
 
 
 def checkpoints_in(paths: Sequence[str | os.PathLike[str]], last: int = 0) -> list[Path]:

@@ -20,13 +20,16 @@ from s2s.tokenizers.load import load_tokenizer
 from s2s.training.schedule import check_schedule
 from s2s.training.teacher import DistillationConfig
 
+COMPILERS = ("inductor", "aot_eager", "eager")  # the last two are no faster: to find out what is wrong
+
 
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW and its learning rate.
 
     `schedule`: noam, cosine or linear, after `warmup_steps` of linear rise to the peak `learning_rate`. `clip_norm`:
-    the gradient's norm is scaled down to this.
+    the gradient's norm is scaled down to this. `gradient_noise`: normal noise of a variance of this by
+    (1 + steps)^0.55 is then added (Neelakantan et al. 2015, who use 0.01 to 1); 0 for none.
     """
 
     learning_rate: float = 1e-3
@@ -35,6 +38,7 @@ class OptimConfig:
     schedule: str = "noam"
     warmup_steps: int = 1000
     clip_norm: float = 5.0
+    gradient_noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,10 @@ class LoopConfig:
     of `init_only` alone, patterns as in `freeze`, if there are any: then its tokenizer may be another.
     `freeze`: parameters that stay as they are, by patterns over their names ("encoder",
     "decoder.layers.*.self_attention"). `devices` of each of `num_nodes`; `strategy`: auto and ddp have a copy of the
-    model on each, fsdp a share of it.
+    model on each, fsdp a share of it. `ema_decay`: an exponential moving average of the weights is validated and kept
+    in their place, such as of 0.999; 0 for none. `recompute`: layers are computed again in the backward pass, which
+    takes more time and less memory. `compile`: what torch.compile makes the layers with, such as inductor; null leaves
+    them as they are.
     """
 
     max_epochs: int = 50
@@ -68,6 +75,9 @@ class LoopConfig:
     init: str | None = None
     init_only: list[str] = field(default_factory=list)
     freeze: list[str] = field(default_factory=list)
+    ema_decay: float = 0.0
+    recompute: bool = False
+    compile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,16 @@ def load_train_config(
     for key in ("max_epochs", "accumulate", "keep_best", "devices", "num_nodes", "max_bad_batches"):
         if getattr(config.training, key) < 1:
             raise UserError(f"training.{key}={getattr(config.training, key)}: expected at least 1")
+    if not 0.0 <= config.training.ema_decay < 1.0:
+        raise UserError(
+            f"training.ema_decay={config.training.ema_decay}: expected 0 for none, or less than 1, as 0.999"
+        )
+    if config.training.strategy == "fsdp" and (config.training.ema_decay or config.optim.gradient_noise):
+        raise UserError("training.strategy=fsdp: has neither training.ema_decay nor optim.gradient_noise; use ddp")
+    if config.training.compile not in (None, *COMPILERS):
+        raise UserError(f"training.compile={config.training.compile}: expected null or one of {', '.join(COMPILERS)}")
+    if config.optim.gradient_noise < 0:
+        raise UserError(f"optim.gradient_noise={config.optim.gradient_noise}: expected 0 for none, or more")
     if config.optim.learning_rate <= 0 or config.optim.clip_norm <= 0:
         raise UserError("optim.learning_rate and optim.clip_norm: expected numbers above 0")
     return config

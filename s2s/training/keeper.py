@@ -18,6 +18,7 @@ from s2s.training.checkpoint import SHARDS, Progress, load_training, save_traini
 from s2s.training.config import LoopConfig, plain
 from s2s.training.devices import whole_weights
 from s2s.training.freeze import learning_parameters
+from s2s.training.moving_average import MovingAverage
 from s2s.training.task import Trained
 
 
@@ -33,8 +34,8 @@ class Keeper:
         self.sharded = loop.strategy == "fsdp"
         self.portable = bundle  # the bundle that is written
 
-    def load(self, saved: Path, key: str) -> tuple[Progress, dict[str, Any], dict[str, Any]]:
-        """Take up the weights of a state -> progress, and the states of optimiser and scaler for `restore`.
+    def load(self, saved: Path, key: str) -> tuple[Progress, dict[str, Any]]:
+        """Take up the weights of a state -> progress, and what was kept besides, for `restore`.
 
         Raises UserError where it is of another model than that of the config, which is under `key`, or other parameters
         were learned.
@@ -44,9 +45,9 @@ class Keeper:
                 f"{saved}: holds another model than the config describes; go on with the same model options, "
                 "or start anew with another exp_dir"
             )
-        weights, optimizer, scaler, at = load_training(saved)
+        weights, kept, at = load_training(saved)
         every = [name for name, _ in self.bundle.model.named_parameters()]  # what was saved without names
-        if optimizer["param_groups"][0].get("names", every) != list(learning_parameters(self.bundle.model)):
+        if kept["optimizer"]["param_groups"][0].get("names", every) != list(learning_parameters(self.bundle.model)):
             raise UserError(
                 f"{saved}: other parameters were frozen than with training.freeze={list(self.loop.freeze)}; go on with "
                 "the same ones, or begin anew with another exp_dir and training.init"
@@ -56,8 +57,14 @@ class Keeper:
                 f"{saved}: training.strategy={self.loop.strategy}: it was "
                 f"{'not ' if self.sharded else ''}saved by training.strategy=fsdp; go on as it began"
             )
+        if bool(kept.get("average")) != bool(self.loop.ema_decay):
+            how = "with" if kept.get("average") else "without"
+            raise UserError(
+                f"{saved}: training.ema_decay={self.loop.ema_decay:g}: it was saved {how} an average of the weights; go on "
+                "as it began, or begin anew with another exp_dir"
+            )
         self.bundle.model.load_state_dict(weights)
-        return at, optimizer, scaler
+        return at, kept
 
     def set_apart(self) -> None:
         """Before the model is sharded: have a whole copy of it, to be written."""
@@ -65,16 +72,17 @@ class Keeper:
             self.portable = deepcopy(self.bundle)
 
     def restore(
-        self, saved: Path, model: nn.Module, optimizer: Any, states: tuple[dict[str, Any], dict[str, Any]]
+        self, saved: Path, model: nn.Module, optimizer: Any, average: MovingAverage, kept: dict[str, Any]
     ) -> None:
         """After the set-up, so that the optimiser's state follows the weights to their device: take it up."""
         if self.sharded:
             self.fabric.load(saved / SHARDS, {"model": model, "optimizer": optimizer})
         else:
-            optimizer.load_state_dict(states[0])
-        self.fabric.strategy.precision.load_state_dict(states[1])
+            optimizer.load_state_dict(kept["optimizer"])
+        average.load(kept.get("average", {}))
+        self.fabric.strategy.precision.load_state_dict(kept["scaler"])
 
-    def save(self, model: nn.Module, optimizer: Any, at: Progress) -> None:
+    def save(self, model: nn.Module, optimizer: Any, average: MovingAverage, at: Progress) -> None:
         """Save a state to go on from."""
         self._gather()
         shards = None
@@ -87,8 +95,12 @@ class Keeper:
             self.fabric.barrier()
         if self.fabric.is_global_zero:
             names = list(learning_parameters(self.bundle.model))
-            kept = {"param_groups": [{"names": names}]} if shards else optimizer.state_dict()
-            save_training(self.states, self.portable, kept, self.fabric.strategy.precision.state_dict(), at, shards)
+            kept = {
+                "optimizer": {"param_groups": [{"names": names}]} if shards else optimizer.state_dict(),
+                "scaler": self.fabric.strategy.precision.state_dict(),
+                "average": average.averages,
+            }
+            save_training(self.states, self.portable, kept, at, shards)
         self.fabric.barrier()
 
     def keep(self, at: Progress, loss: float) -> None:

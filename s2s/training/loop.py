@@ -25,8 +25,11 @@ from s2s.training.config import TrainConfig, show
 from s2s.training.curves import draw_curves, read_metrics, write_metrics
 from s2s.training.devices import any_rank, described, make_fabric, mean_of_ranks, reshard, unshard
 from s2s.training.freeze import freeze, learning_parameters
+from s2s.training.gradient_noise import add_gradient_noise
 from s2s.training.keeper import Keeper
+from s2s.training.layers import compile_layers, recompute
 from s2s.training.memory import in_parts, is_out_of_memory
+from s2s.training.moving_average import MovingAverage
 from s2s.training.schedule import learning_rate_factor
 from s2s.training.show import Display
 from s2s.training.tasks import make_task
@@ -60,6 +63,10 @@ class Trainer:
             if self.loop.init and not saved
             else set()
         )
+        if self.loop.recompute:
+            recompute(self.bundle.model)
+        if self.loop.compile:
+            compile_layers(self.bundle.model, self.loop.compile)
         self.task.load(say)
         self.at = Progress()
         self.records: list[dict[str, Any]] = []
@@ -67,11 +74,11 @@ class Trainer:
         self.bad_in_a_row = 0
 
         self.keeper = Keeper(self.folder, self.fabric, self.loop, self.bundle)
-        states: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+        kept: dict[str, Any] = {}
         if saved is None:
             self.task.start(begun)
         else:
-            self.at, *states = self.keeper.load(saved, self.task.key)  # type: ignore[assignment]
+            self.at, kept = self.keeper.load(saved, self.task.key)
             self.records = read_metrics(self.folder / "metrics.jsonl")[: self.at.epoch]
             say(f"resuming from {saved}: epoch {self.at.epoch + 1}, batch {self.at.batches + 1}")
         self.at.on(self.fabric.world_size)
@@ -87,8 +94,9 @@ class Trainer:
             fused=True,
         )
         self.optimizer: _FabricOptimizer = self.fabric.setup_optimizers(optimizer)  # type: ignore[assignment]
+        self.average = MovingAverage(self.bundle.model, self.loop.ema_decay)
         if saved is not None:
-            self.keeper.restore(saved, self.model, self.optimizer, states)
+            self.keeper.restore(saved, self.model, self.optimizer, self.average, kept)
 
     def run(self) -> None:
         """Train to the end; Ctrl-C or SIGTERM saves and raises TrainingInterrupt, in the first process."""
@@ -152,7 +160,7 @@ class Trainer:
                     self._save_if_due()
             valid = self._watched(display.track(self.task.validation_batches(), "validating"))
             unshard(self.bundle.model)
-            with self.fabric.autocast():
+            with self.fabric.autocast(), self.average.in_place():
                 measured = self.task.validate(valid, self.fabric.to_device)
             reshard(self.bundle.model)
         self._end_of_epoch(*measured)
@@ -220,7 +228,10 @@ class Trainer:
         scaled = self.loop.precision == "16-mixed"  # its scaler looks for overflows by itself, and expects some
         finite = scaled or bool(norm.isfinite())  # type: ignore[union-attr]
         if finite:
+            if optim.gradient_noise:
+                add_gradient_noise(self.model.parameters(), optim.gradient_noise, self.at.steps, self.loop.seed)
             self.optimizer.step()
+            self.average.update(self.at.steps)
         self.optimizer.zero_grad()
         if self.at.steps % 10 == 0 and self.board is not None:
             for name in self._losses():
@@ -270,7 +281,8 @@ class Trainer:
         )
         self.at.batches, self.at.bad_audio, self.at.stretches, self.at.sums = 0, 0, [], {}
         if math.isfinite(valid_loss):
-            self.keeper.keep(self.at, valid_loss)
+            with self.average.in_place():
+                self.keeper.keep(self.at, valid_loss)
         if self.fabric.is_global_zero:
             write_metrics(self.folder / "metrics.jsonl", self.records)
         self._save()
@@ -332,7 +344,8 @@ class Trainer:
         now = time.monotonic()
         self.at.seconds += now - self.clock
         self.last_save = self.clock = now
-        self.keeper.save(self.model, self.optimizer, self.at)
+        with self.average.in_place(False):  # a signal may come while they are validated
+            self.keeper.save(self.model, self.optimizer, self.average, self.at)
 
 
 def _say_nothing(text: str) -> None:

@@ -152,7 +152,7 @@ def test_a_training_begins_with_a_bundle_and_leaves_what_is_frozen_as_it_was(
     assert len(still - wanted) < 3  # a bias with no gradient, such as that of keys
     saved = latest_training(tmp_path / "frozen" / "states")
     assert saved is not None
-    optimizer = load_training(saved)[1]
+    optimizer = load_training(saved)[1]["optimizer"]
     learned = {n for n in before if n not in wanted}
     assert set(optimizer["param_groups"][0]["names"]) == learned
     assert len(optimizer["state"]) == len(learned)

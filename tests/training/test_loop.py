@@ -39,7 +39,7 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 def first_moments(folder: Path) -> dict[int, torch.Tensor]:
     saved = latest_training(folder / "states")
     assert saved is not None
-    return {number: state["exp_avg"] for number, state in load_training(saved)[1]["state"].items()}
+    return {number: state["exp_avg"] for number, state in load_training(saved)[1]["optimizer"]["state"].items()}
 
 
 def assert_same_training(folder: Path, other: Path) -> None:

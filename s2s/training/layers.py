@@ -1,0 +1,40 @@
+"""How the layers of a model are computed in training: kept for the backward pass or not, as they are or compiled."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+LISTS = ("blocks", "layers")  # of encoders and decoders
+
+
+def recompute(model: nn.Module) -> None:
+    """Keep nothing of a layer for the backward pass but what goes in, and compute it again there (Chen et al. 2016)."""
+    for layer in layers_of(model):
+        layer.forward = partial(checkpoint, type(layer).forward, layer, use_reentrant=False)
+
+
+def compile_layers(model: nn.Module, backend: str) -> None:
+    """Have `torch.compile` make each layer, of any number of utterances and frames alike, so that it is made once."""
+    for layer in layers_of(model):
+        layer.compile(backend=backend, dynamic=True)
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The layers of all encoders and decoders that are our own."""
+    return [
+        layer
+        for module in model.modules()
+        for name in LISTS
+        if isinstance(layers := getattr(module, name, None), nn.ModuleList)
+        for layer in layers
+        if type(layer).__module__.startswith("s2s.")
+    ]
+
+
+def backends() -> list[str]:
+    """What `torch.compile` can be told here."""
+    return ["inductor", *(name for name in torch._dynamo.list_backends(None) if name in ("aot_eager", "eager"))]
