@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+CHANGE = "‖"  # one character, so that any tokenizer learns it as a piece
 app = typer.Typer(
     help="Check, describe and convert corpora: Kaldi data directories, Lhotse cuts and Lhotse Shar.",
     no_args_is_help=True,
@@ -195,3 +196,35 @@ def shar_command(
         task = progress.add_task("writing", total=len(shuffled))
         shards = write_shar(shuffled, out, shard_size, lambda: progress.advance(task))
     print(note or f"{len(shuffled)} utterances in {shards} shards: data.train=[{PREFIX}{out}]")
+
+
+@app.command("overlap")
+def overlap_command(
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Lhotse cuts to write (.jsonl.gz).")],
+    speakers: Annotated[int, typer.Option(min=2, max=6, help="How many talk at once.")] = 2,
+    least_delay: Annotated[
+        float, typer.Option(min=0.0, metavar="SECONDS", help="A speaker begins at least so long after the one before.")
+    ] = 0.5,
+    change: Annotated[
+        str, typer.Option(metavar="MARK", help="What stands between the words of two speakers.")
+    ] = CHANGE,
+    seed: Annotated[int, typer.Option(help="Who talks with whom, and when.")] = 1,
+) -> None:
+    """Mix utterances of different speakers, who talk at once; their texts in the order in which they begin.
+
+    No audio is written: it is mixed where the cuts are read. A model trained on them writes serialised output;
+    `s2s score wer --change MARK` scores it.
+    """
+    from s2s.data.corpus import is_cuts_file, load_corpus
+    from s2s.data.jsonl import write_cuts
+    from s2s.data.overlap import overlapped
+    from s2s.errors import UserError
+
+    if not is_cuts_file(out):
+        raise UserError(f"--out {out}: expected a name in .jsonl.gz")
+    if not change.strip() or " " in change.strip():
+        raise UserError(f"--change '{change}': expected a word of its own, such as {CHANGE}")
+    mixed = overlapped(load_corpus(data).cuts, speakers, seed, least_delay, change.strip())
+    write_cuts(mixed, out)
+    print(f"{len(mixed)} mixtures, {sum(cut.duration for cut in mixed) / 3600:.2f} hours: {out}")

@@ -84,7 +84,7 @@ class DecodeJob:
 
     def run(self, ids: list[list[str]], journal: Journal, advance: Callable[[], None] = lambda: None) -> None:
         """Decode batches of utterances; each is written into the journal as soon as it is known."""
-        batches = Batches(self.dataset, {cut.id: cut for cut in self.cuts}, ids, {}, self.settings.num_workers)
+        batches = Batches(self.dataset, {cut.id: cut for cut in self.cuts}, ids, self.settings.num_workers)
 
         def read() -> Iterator[Batch]:
             for batch in batches:

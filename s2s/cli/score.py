@@ -32,15 +32,25 @@ def wer(
     ] = False,
     as_json: AsJson = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where a reference has no hypothesis.")] = False,
+    change: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MARK",
+            help="What parts the words of speakers who talk at once; their order is the best one (cpWER).",
+        ),
+    ] = None,
 ) -> None:
     """Word error rate, Kaldi style. A reference without a hypothesis counts as deleted."""
     import json
 
     from s2s.scoring.report import alignment_block, rate_line, report_json, sentence_line
+    from s2s.scoring.talkers import by_talker
     from s2s.scoring.transcripts import read_transcripts
     from s2s.scoring.word_errors import score_words
 
     references, hypotheses = read_transcripts(reference), read_transcripts(hypothesis)
+    if change:
+        references, hypotheses = by_talker(references, hypotheses, change, lower_case)
     reports = {"wer": score_words(references, hypotheses, "word", lower_case)}
     if cer:
         reports["cer"] = score_words(references, hypotheses, "char", lower_case)

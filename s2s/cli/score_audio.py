@@ -77,9 +77,9 @@ def _by_name(folder: Path, ids: Sequence[str]) -> dict[str, Clip]:
 
 def _by_corpus(source: Path, ids: Sequence[str]) -> dict[str, Clip]:
     from s2s.data.corpus import load_corpus
-    from s2s.data.cuts import audio_files
+    from s2s.data.cuts import audio_files, recorded
 
-    cuts = {cut.id: cut for cut in load_corpus(source).cuts if audio_files(cut)}
+    cuts = {cut.id: cut for cut in load_corpus(source).cuts if recorded(cut) == [cut] and audio_files(cut)}
     clips = {}
     for name in ids:
         if name in cuts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut, PaddingCut
 
 
 def origin(cut: Cut) -> str:
@@ -33,6 +33,13 @@ def translations(cut: Cut) -> dict[str, str]:
     return {code: " ".join(part[code] for part in parts if part.get(code)) for code in codes}
 
 
+def recorded(cut: Cut) -> list[Cut]:
+    """The cuts of one recording each that a mixed one is made of; any other is alone."""
+    if not isinstance(cut, MixedCut):
+        return [cut]
+    return [track.cut for track in cut.tracks if not isinstance(track.cut, PaddingCut)]
+
+
 def audio_files(cut: Cut) -> list[str]:
     """The paths of the audio files of the cut; what is not a file (a URL, bytes) is left out."""
-    return [source.source for source in cut.recording.sources if source.type == "file"]
+    return [source.source for part in recorded(cut) for source in part.recording.sources if source.type == "file"]

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lhotse import CutSet, MonoCut, MultiCut
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.serialization import deserialize_item
 from lhotse.utils import fastcopy
 
 from s2s.audio.read import AudioInfo
-from s2s.data.cuts import audio_files, origin, text
+from s2s.data.cuts import audio_files, origin, recorded, text
 from s2s.data.problems import Problem
 from s2s.data.recordings import Fault, headers, locate
 from s2s.errors import UserError
@@ -68,8 +68,17 @@ def write_cuts(cuts: Iterable[Cut], path: str | os.PathLike[str]) -> None:
 
 
 def _record(cut: Cut) -> dict[str, Any]:
+    if isinstance(cut, MixedCut):
+        tracks = [fastcopy(track, cut=_without_origin(track.cut)) for track in cut.tracks]
+        return fastcopy(cut, tracks=tracks).to_dict()
+    return _without_origin(cut).to_dict()
+
+
+def _without_origin(cut: Cut) -> Cut:
+    if isinstance(cut, PaddingCut):
+        return cut
     custom = {key: value for key, value in (cut.custom or {}).items() if key != "origin"}
-    return fastcopy(cut, custom=custom or None).to_dict()
+    return fastcopy(cut, custom=custom or None)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -86,26 +95,34 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _cut(where: str, item: Any, folder: Path) -> Cut:
-    expected = "expected a MonoCut or MultiCut of a recording, as `CutSet.to_file` writes them"
+    expected = "expected a MonoCut or MultiCut of a recording, or a MixedCut of them, as `CutSet.to_file` writes them"
     try:
         cut = deserialize_item(item)
     except Exception as error:  # Lhotse raises whatever the first missing key leads to
         raise UserError(f"{where}: not a Lhotse cut ({type(error).__name__}: {error}); {expected}") from None
-    if not isinstance(cut, MonoCut | MultiCut):
-        raise UserError(f"{where}: a {type(cut).__name__}; {expected}")
-    if cut.recording is None:
-        raise UserError(f"{where}: cut '{cut.id}' has no recording; {expected}")
-    for source in cut.recording.sources:
-        if source.type == "file":
-            source.source = str(locate(source.source, folder))
-        elif source.type == "command":
-            raise UserError(f"{where}: the audio is the command '{source.source}'; s2s runs none, write it to a file")
-    cut.custom = {**(cut.custom or {}), "origin": where}
+    for part in recorded(cut) if isinstance(cut, Cut) else [cut]:
+        if not isinstance(part, MonoCut | MultiCut):
+            raise UserError(f"{where}: a {type(part).__name__}; {expected}")
+        if part.recording is None:
+            raise UserError(f"{where}: cut '{part.id}' has no recording; {expected}")
+        for source in part.recording.sources:
+            if source.type == "file":
+                source.source = str(locate(source.source, folder))
+            elif source.type == "command":
+                raise UserError(
+                    f"{where}: the audio is the command '{source.source}'; s2s runs none, write it to a file"
+                )
+    first = recorded(cut)[0]  # a mixed cut says what its first one does
+    first.custom = {**(first.custom or {}), "origin": where}
     return cut
 
 
 def _fault(cut: Cut, infos: dict[Path, AudioInfo | Fault]) -> Fault | None:
     """What is wrong with the audio of a cut, as far as headers tell."""
+    return next(filter(None, (_fault_of(part, infos) for part in recorded(cut))), None)
+
+
+def _fault_of(cut: Cut, infos: dict[Path, AudioInfo | Fault]) -> Fault | None:
     recording = cut.recording
     for file in audio_files(cut):
         info = infos[Path(file)]

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from s2s.data.cuts import origin
 from s2s.data.dataset import SpeechDataset
 from s2s.data.problems import check_kinds
 from s2s.data.shar import batches_with_audio, planned, shards_of
+from s2s.data.surroundings import Surroundings, SurroundingsConfig
 from s2s.errors import UserError
 
 MAX_DEATHS = 5  # of processes that read audio, in an epoch
@@ -49,6 +50,7 @@ class DataConfig:
         alignments: file of `s2s align --ends` with all utterances, from which a segmental model learns where its
             segments end; null: from its own CTC output.
         pairs: of a model that translates: from what to what, such as en-de; en-en is recognition.
+        surroundings: noise and rooms that training utterances get.
         draw_direction: an utterance that is there in several of the pairs is trained on once an epoch, in one of them.
         plain_share: share of the training utterances whose target is in lower case and without punctuation, as a model
             with prompts is told.
@@ -71,6 +73,7 @@ class DataConfig:
     pairs: list[str] = field(default_factory=list)
     plain_share: float = 0.0
     draw_direction: bool = False
+    surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
 
     def __post_init__(self) -> None:
         for name in ("max_batch_seconds", "num_buckets", "num_target_buckets", "shards_at_once", "max_duration"):
@@ -103,13 +106,14 @@ def training_batches(
     world_size: int = 1,
     earlier: Sequence[tuple[int, int]] = (),
     size: BatchSize | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Batches:
     """The batches of one epoch, each utterance once, in an order that `seed` and `epoch` alone decide.
 
     Any `num_workers` gives the same batches. `len()` of the result is how many are to come. `skip_batches` leaves out
     the first ones without reading them, to go on where training stopped. Each rank gets as many as the others;
     `earlier` is what other numbers of ranks have done of the epoch (see `going_on`). `size` is for batch sizes that
-    were measured, in place of `max_batch_seconds`.
+    were measured, in place of `max_batch_seconds`. `surroundings` are what utterances are put into.
     Raises UserError for an utterance that is longer than a batch may be.
     """
     factors = {cut.id: speed_factor(cut.id, config.speed_perturb, seed, epoch) for cut in cuts}
@@ -134,7 +138,13 @@ def training_batches(
         return share(batches_of(some, order), rank, world_size, some, order)
 
     ids = going_on(lengths, plan, rank, world_size, earlier)[skip_batches:]
-    return Batches(dataset, {cut.id: cut for cut in cuts}, ids, factors, config.num_workers)
+
+    def perturbed(cut: Cut) -> Cut:
+        if factors[cut.id] != 1.0:
+            cut = cut.perturb_speed(factors[cut.id], affix_id=False)
+        return surroundings.around(cut, seed, epoch) if surroundings else cut
+
+    return Batches(dataset, {cut.id: cut for cut in cuts}, ids, config.num_workers, perturbed)
 
 
 def evaluation_batches(cuts: CutSet, dataset: SpeechDataset, config: DataConfig) -> Batches:
@@ -148,7 +158,7 @@ def evaluation_batches(cuts: CutSet, dataset: SpeechDataset, config: DataConfig)
     for key, length in lengths.items():
         groups[shards.get(key)][key] = length
     ids = [batch for group in groups.values() for batch in by_length(group, speech_budget(config))]
-    return Batches(dataset, {cut.id: cut for cut in cuts}, ids, {}, config.num_workers)
+    return Batches(dataset, {cut.id: cut for cut in cuts}, ids, config.num_workers)
 
 
 def speech_budget(config: DataConfig) -> BatchSize:
@@ -174,15 +184,15 @@ class Batches:
         dataset: makes a batch of cuts.
         cuts: every utterance by id.
         ids: the utterances of each batch.
-        factors: the speed of an utterance; 1 for one that is not named.
         num_workers: processes that make batches.
+        perturbed: what is done to an utterance when its turn comes.
     """
 
     dataset: SpeechDataset
     cuts: dict[str, Cut]
     ids: list[list[str]]
-    factors: dict[str, float]
     num_workers: int
+    perturbed: Callable[[Cut], Cut] = lambda cut: cut
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -213,7 +223,7 @@ class Batches:
     def _outcomes(self, ids: list[list[str]]) -> Iterator[Batch | UserError]:
         loader: DataLoader[Batch | UserError] = DataLoader(
             _Outcomes(self.dataset),
-            sampler=_Perturbed(self.cuts, ids, self.factors),
+            sampler=_Perturbed(self.cuts, ids, self.perturbed),
             batch_size=None,
             num_workers=self.num_workers,
             generator=torch.Generator(),  # else it would draw from, and so change, the global one
@@ -242,18 +252,14 @@ class _Perturbed:
 
     cuts: dict[str, Cut]
     ids: list[list[str]]
-    factors: dict[str, float]
+    perturbed: Callable[[Cut], Cut]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __iter__(self) -> Iterator[CutSet]:
         for batch in batches_with_audio([[self.cuts[key] for key in batch] for batch in self.ids]):
-            yield CutSet.from_cuts(map(self._perturbed, batch))
-
-    def _perturbed(self, cut: Cut) -> Cut:
-        factor = self.factors.get(cut.id, 1.0)
-        return cut if factor == 1.0 else cut.perturb_speed(factor, affix_id=False)
+            yield CutSet.from_cuts(map(self.perturbed, batch))
 
 
 @contextmanager

@@ -60,8 +60,8 @@ class Keeper:
         if bool(kept.get("average")) != bool(self.loop.ema_decay):
             how = "with" if kept.get("average") else "without"
             raise UserError(
-                f"{saved}: training.ema_decay={self.loop.ema_decay:g}: it was saved {how} an average of the weights; go on "
-                "as it began, or begin anew with another exp_dir"
+                f"{saved}: training.ema_decay={self.loop.ema_decay:g}: it was saved {how} an average of weights; go "
+                "on as it began, or begin anew with another exp_dir"
             )
         self.bundle.model.load_state_dict(weights)
         return at, kept

@@ -15,6 +15,7 @@ from s2s.data.buckets import BatchSize
 from s2s.data.dataset import SpeechDataset
 from s2s.data.loader import evaluation_batches, lengths_of, speech_budget, training_batches
 from s2s.data.shar import spread, with_audio
+from s2s.data.surroundings import Surroundings
 from s2s.errors import UserError
 from s2s.models.hybrid import HybridLoss
 from s2s.tokenizers.joint import prompt_tokens
@@ -45,6 +46,7 @@ class Recognition:
         self.valid_cuts = self.cuts(config.data.valid, "data.valid", say)
         skip_bad_audio, prompts = True, prompt_tokens(tokenizer)  # up to data.max_bad_audio
         dithering = Fbank(config.features).train()
+        self.surroundings = Surroundings(config.data.surroundings)
         self.train_dataset = SpeechDataset(tokenizer, dithering, skip_bad_audio, prompts)
         self.valid_dataset = SpeechDataset(tokenizer, self.bundle.features, skip_bad_audio, prompts)
 
@@ -93,6 +95,7 @@ class Recognition:
             world_size=world_size,
             earlier=earlier,
             size=self.batch_size,
+            surroundings=self.surroundings,
         )
 
     def epoch_cuts(self, epoch: int) -> CutSet:
