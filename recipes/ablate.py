@@ -7,8 +7,9 @@ of the same models, in the first decoding mode, and its overrides:
     relaxed  model.encoder.attention.kind=relaxed | lm decoding.ngram=lm.arpa decoding.ngram_weight=0.3
 
 Runs are stages 2 to 5 of the recipe in the current folder, each in EXP/NAME/SEED; what is finished is skipped, so the
-same command goes on after a stop. Trainings may be on a GPU; decodings are on the CPU, where speed and memory compare.
-Written at the end, of all that is finished: OUT/results.json, OUT/table.md and OUT/plot.png.
+same command goes on after a stop. --known has what was finished elsewhere skipped too. Trainings may be on a GPU;
+decodings are on the CPU, where speed and memory compare. Written at the end, of all that is finished:
+OUT/results.json, OUT/table.md and OUT/plot.png.
 
 Speed and memory mean something only where nothing else runs. So that error rates need not wait for a quiet machine,
 --costs measures them apart: a training of one epoch and all decodings of the first seed's model, in EXP/NAME/costs.
@@ -32,6 +33,7 @@ from typing import Any
 from s2s.errors import UserError, nearest
 from s2s.files import replacing
 
+Row = dict[str, Any]
 TABLE = Path(__file__).with_name("ablations.txt")
 RECORD = "ablation.json"  # in the folder of a run: what each step was told, and what it took
 COSTS = "costs"
@@ -136,6 +138,33 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON ({error}); remove {folder} to run it again") from error
 
 
+def read_known(path: Path | None) -> dict[str, Row]:
+    """The rows of a results.json by name; {} of none."""
+    if path is None:
+        return {}
+    try:
+        return {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--known {path}: {error}; expected a results.json that this script has written") from error
+
+
+def row_name(kind: Kind, decoding: str) -> str:
+    """What the table calls a decoding of a kind, "" for the first."""
+    return f"{kind.name}, {decoding}" if decoding else kind.name
+
+
+def is_known(kind: Kind, seed: int, known: dict[str, Row]) -> bool:
+    """Whether all decodings of a run are among what is known; UserError where that is of other overrides."""
+    rows = {name: known.get(row_name(kind, name)) for name in ("", *kind.decodings)}
+    for name, row in rows.items():
+        if row is not None and row["overrides"] != [*kind.overrides, *kind.decodings.get(name, ())]:
+            raise UserError(
+                f"--known: {row['name']} was made with {row['overrides']}, which is not what the table says; give it "
+                "another name there, or leave that row out"
+            )
+    return all(row is not None and str(seed) in row["seeds"] for row in rows.values())
+
+
 def run(kind: Kind, seed: int, options: argparse.Namespace) -> None:
     """One kind and seed: train and average, then decode and score in every way asked for."""
     folder = options.exp / kind.name / str(seed)
@@ -228,6 +257,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--costs", action="store_true", help="measure speed and memory of what is trained, on a quiet machine"
     )
+    parser.add_argument(
+        "--known", type=Path, metavar="FILE", help="results.json of runs made before, which are not made again"
+    )
     parser.add_argument("--exp", type=Path, default=Path("exp/ablate"), metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("ablation"), metavar="DIR", help="(default: %(default)s)")
     options = parser.parse_intermixed_args()
@@ -243,6 +275,7 @@ def main() -> int:
     table = read_table(options.table)
     failures = []
     kinds = chosen(table, options.only)
+    known = read_known(options.known)
     try:
         measured(
             [*shlex.split(options.recipe), "--stop-stage", "1", "--exp", str(options.exp)], options.exp / "data.log"
@@ -253,7 +286,7 @@ def main() -> int:
                 try:
                     if options.costs:
                         measure_costs(kind, options)
-                    else:
+                    elif not is_known(kind, seed, known):
                         run(kind, seed, options)
                 except Failed as error:
                     failures.append(f"{kind.name}, {'' if options.costs else 'seed '}{seed}: {error}")
@@ -266,7 +299,7 @@ def main() -> int:
 
     from ablation import write_report  # with torch and matplotlib, whose memory the runs would begin with
 
-    write_report(table, options.exp, options.out, options.decodings)
+    write_report(table, options.exp, options.out, options.decodings, known)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0

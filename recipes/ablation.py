@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate import COSTS, Kind, decoded_in, modes_of, read_record, seeds_of
+from ablate import COSTS, Kind, Row, decoded_in, modes_of, read_record, row_name, seeds_of
 
 from s2s.errors import UserError
 from s2s.files import replacing
@@ -31,12 +31,12 @@ from s2s.files import replacing
 TEST = "test"
 SPEED, TRAIN_MEMORY, DECODE_MEMORY = "audio seconds a second", "training MiB", "decoding MiB"
 
-Row = dict[str, Any]
 
-
-def write_report(kinds: Sequence[Kind], exp: Path, out: Path, modes: list[str]) -> None:
-    """Write results.json, table.md and plot.png into `out`, of what is finished in `exp`."""
-    rows = [row for kind in kinds for row in rows_of(kind, exp, modes)]
+def write_report(kinds: Sequence[Kind], exp: Path, out: Path, modes: list[str], known: dict[str, Row]) -> None:
+    """Write results.json, table.md and plot.png into `out`, of what is finished in `exp` or known from before."""
+    own = {row["name"]: row for kind in kinds for row in rows_of(kind, exp, modes)}
+    names = [row_name(kind, decoding) for kind in kinds for decoding in ("", *kind.decodings)]
+    rows = [joined(known.get(name), own.get(name)) for name in names if name in known or name in own]
     if not rows:
         raise UserError(f"{exp}: nothing is finished there yet, so there is no table to write")
     out.mkdir(parents=True, exist_ok=True)
@@ -48,6 +48,15 @@ def write_report(kinds: Sequence[Kind], exp: Path, out: Path, modes: list[str]) 
         beside.write_text(table, encoding="utf-8")
     draw(rows, modes, out / "plot.png")
     print(f"{table}\n{out}: results.json, table.md, plot.png")
+
+
+def joined(known: Row | None, own: Row | None) -> Row:
+    """A row with the seeds of both; all else is of our own runs where there are any."""
+    if known is None or own is None:
+        return known or own or {}
+    seeds = {**known["seeds"], **own["seeds"]}
+    ordered = {seed: seeds[seed] for seed in sorted(seeds, key=int)}
+    return {**known, **own, "seeds": ordered, "costs": own["costs"] or known["costs"]}
 
 
 def rows_of(kind: Kind, exp: Path, modes: list[str]) -> list[Row]:
@@ -62,7 +71,7 @@ def rows_of(kind: Kind, exp: Path, modes: list[str]) -> list[Row]:
         if runs:
             rows.append(
                 {
-                    "name": f"{kind.name}, {name}" if name else kind.name,
+                    "name": row_name(kind, name),
                     "overrides": [*kind.overrides, *overrides],
                     **facts(exp / kind.name / next(iter(runs)) / "averaged"),
                     "seeds": runs,

@@ -148,7 +148,7 @@ def test_the_table_has_means_and_ranges_of_what_is_finished(
         toy_bundle().save(exp / kind / "averaged")
     text = "softmax\nunfinished a=1\nrelaxed model.x=1 | lm decoding.ngram=x\n"
     kinds = ablate.read_table(table(tmp_path, text))
-    ablation.write_report(kinds, exp, tmp_path / "out", ["joint", "greedy"])
+    ablation.write_report(kinds, exp, tmp_path / "out", ["joint", "greedy"], {})
 
     lines = (tmp_path / "out/table.md").read_text().splitlines()
     size = f"{sum(p.numel() for p in toy_bundle().model.parameters()):,}"
@@ -176,9 +176,24 @@ def test_costs_measured_apart_take_the_place_of_those_of_the_runs(ablation: Modu
     assert ablation.values({**row, "costs": None}, "RTF joint") == [0.5, 0.7]
 
 
+def test_what_is_known_is_joined_with_what_is_our_own(ablation: ModuleType) -> None:
+    known = {
+        "name": "a",
+        "overrides": [],
+        "seeds": {"1": {"WER joint": 0.2}, "3": {"WER joint": 0.4}},
+        "costs": {"x": 1},
+    }
+    own = {"name": "a", "overrides": [], "seeds": {"2": {"WER joint": 0.1}, "3": {"WER joint": 0.3}}, "costs": None}
+    assert ablation.joined(known, None) == known
+    assert ablation.joined(None, own) == own
+    both = ablation.joined(known, own)
+    assert {seed: run["WER joint"] for seed, run in both["seeds"].items()} == {"1": 0.2, "2": 0.1, "3": 0.3}
+    assert both["costs"] == {"x": 1}
+
+
 def test_nothing_finished_is_said(ablation: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing is finished there yet"):
-        ablation.write_report([ablate.Kind("a", (), {})], tmp_path, tmp_path / "out", ["joint"])
+        ablation.write_report([ablate.Kind("a", (), {})], tmp_path, tmp_path / "out", ["joint"], {})
     assert not (tmp_path / "out").exists()
 
 
@@ -279,6 +294,15 @@ def test_what_is_done_is_skipped_and_what_fails_does_not_stop_the_others(tmp_pat
     code, error, calls = call(*again, "optim.y=3")
     assert (code, calls) == (1, [data])
     assert "exp/ablate/a/7: was trained with other settings" in error
+
+    shutil.rmtree(tmp_path / "exp")  # another machine, which is told
+    elsewhere = ("--known", "ablation/results.json", "--only", "a", "--seeds", "7 9", "--ngpu", "1")
+    assert call(*elsewhere)[2] == [data, train.format("a/9") + " optim.y=2 training.seed=9", decode.format("a/9")]
+    rows = json.loads((tmp_path / "ablation/results.json").read_text())["rows"]
+    assert [[*row["seeds"]] for row in rows] == [["7", "8", "9"], ["7", "8"], ["7", "8"]]
+    table(tmp_path, "a model.x=2\n")
+    assert "--known: a was made with [], which is not what the table says" in call(*elsewhere)[1]
+    assert "--known none.json" in call("--known", "none.json")[1]
 
 
 def test_ablate_trains_and_decodes(digits: Path, tiny: list[str], tmp_path: Path) -> None:
