@@ -58,4 +58,4 @@ def train(name: str, folder: Path, overrides: Sequence[str]) -> list[str]:
 def records(folder: Path) -> list[dict[str, float]]:
     """What a training recorded of each epoch, without the time it took."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if "seconds" not in key} for line in lines]

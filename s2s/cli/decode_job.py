@@ -18,7 +18,7 @@ from s2s.cli.jobs import Journal
 from s2s.data.batch import Batch
 from s2s.data.corpus import load_corpus
 from s2s.data.dataset import SpeechDataset
-from s2s.data.directions import all_asking
+from s2s.data.directions import all_asking, reading
 from s2s.data.loader import Batches, DataConfig, evaluation_batches
 from s2s.data.validate import drop
 from s2s.decoding.alignment import Word
@@ -74,7 +74,10 @@ class DecodeJob:
             raise UserError(
                 "--language, --target-language, --no-punctuation: this model takes no prompts; leave them out"
             )
-        self.dataset = SpeechDataset(None, self.transcriber.bundle.features, "bad_audio" in settings.skip, prompts)
+        bundle, read = self.transcriber.bundle, None
+        if getattr(bundle.model, "text_encoder", None) is not None:
+            self.cuts, read = reading(self.cuts), bundle.tokenizer
+        self.dataset = SpeechDataset(None, bundle.features, "bad_audio" in settings.skip, prompts, read)
         self.config = DataConfig(max_batch_seconds=self.decoding.max_batch_seconds, num_workers=settings.num_workers)
 
     def batches(self, done: set[str]) -> list[list[str]]:

@@ -27,7 +27,8 @@ from s2s.tokenizers.prompts import PromptTokens
 class SpeechDataset(Dataset[Batch]):
     """What is indexed by the cuts of a batch and gives the batch; a `DataLoader` runs it in its workers.
 
-    `tokenizer` None leaves the targets empty, to decode. `features` are used as they are: in training they may dither.
+    `tokenizer` None leaves the targets empty, to decode; `spoken_tokenizer` is for what is said, where that is to be
+    read all the same. `features` are used as they are: in training they may dither.
     `skip_bad_audio` leaves out an utterance whose audio fails and names it in `Batch.skipped`, instead of raising.
     Examples of a direction (see `s2s.data.directions`) have what is spoken besides, and with `prompts` what is asked.
     """
@@ -38,8 +39,10 @@ class SpeechDataset(Dataset[Batch]):
         features: Features,
         skip_bad_audio: bool = False,
         prompts: PromptTokens | None = None,
+        spoken_tokenizer: Tokenizer | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self.spoken_tokenizer = spoken_tokenizer or tokenizer
         self.features = features
         self.skip_bad_audio = skip_bad_audio
         self.prompts = prompts
@@ -117,10 +120,10 @@ class SpeechDataset(Dataset[Batch]):
         return None if self.prompts is None else Prompts.of(self.prompts, [prompt(cut) for cut in cuts])
 
     def _spoken(self, cuts: list[Cut]) -> tuple[Tensor, Tensor] | None:
-        words = [spoken(cut) for cut in cuts]
-        if self.tokenizer is None or not cuts or any(each is None for each in words):
+        words, tokenizer = [spoken(cut) for cut in cuts], self.spoken_tokenizer
+        if tokenizer is None or not cuts or any(each is None for each in words):
             return None
-        tokens = [torch.tensor(self.tokenizer.encode(each or ""), dtype=torch.int64) for each in words]
+        tokens = [torch.tensor(tokenizer.encode(each or ""), dtype=torch.int64) for each in words]
         return _pad(tokens), _lengths(tokens)
 
     def _target_ends(self, cuts: list[Cut]) -> Tensor | None:

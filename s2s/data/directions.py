@@ -92,6 +92,20 @@ def spoken(cut: Cut) -> str | None:
     return (cut.custom or {}).get(_SPOKEN) or None
 
 
+def reading(cuts: Iterable[Cut]) -> CutSet:
+    """The cuts with their text as what is said, for a model that reads it; UserError for one without text."""
+    found = []
+    for cut in cuts:
+        said = text(cut)
+        if said is None:
+            raise UserError(
+                f"{origin(cut)}: utterance {cut.id} has no text, and this model reads what is said beside hearing it; "
+                "add it, or leave the utterance out"
+            )
+        found.append(fastcopy(cut, custom={**(cut.custom or {}), _SPOKEN: said}))
+    return CutSet.from_cuts(found)
+
+
 def _saying(cut: Cut, words: str, said: str) -> Cut:
     first, *_ = cut.supervisions
     supervision = replace(first, text=words, start=0.0, duration=cut.duration)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from s2s.decoding.scorers import CandidateScorer, Scorer, State
-from s2s.models.hybrid import HybridModel
+from s2s.models.hybrid import HybridModel, Spoken
 from s2s.models.memory import Memory
 from s2s.models.prompts import Prompts
 from s2s.nn.attention.reach import Chunked
@@ -32,10 +32,12 @@ def encode(
     lengths: Tensor,
     chunks: Chunked | None = None,
     asked: Prompts | None = None,
+    spoken: Spoken | None = None,
 ) -> Memory:
     """What the encoders of all models make of features (B,S,F), lengths (B,), with `chunks` as streams."""
-    more = () if chunks is None and asked is None else (chunks, asked)  # only a hybrid model takes them
-    first, *others = (model.encode(source, lengths, *more) for model in models)
+    every = {"chunks": chunks, "asked": asked, "spoken": spoken}
+    more: dict[str, Any] = {name: value for name, value in every.items() if value is not None}  # not all take them
+    first, *others = (model.encode(source, lengths, **more) for model in models)
     return EnsembleMemory(**vars(first), others=tuple(others)) if others else first
 
 

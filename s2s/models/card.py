@@ -27,6 +27,8 @@ def model_card(
         features = bundle.features.config
         heard = f"{features.num_mel_bins} log-mel bins at {features.sampling_rate} Hz, "
         command = f"s2s transcribe --model {name}{_spoken(bundle)} recording.wav"
+        if getattr(bundle.model, "text_encoder", None) is not None:
+            command = f"s2s decode --model {name}{_spoken(bundle)} --data DATA_WITH_TEXT --out OUT"
     elif isinstance(bundle, LanguageModelBundle):
         command = f"s2s decode --model DIR --data DATA --out OUT decoding.lm={name}"
     elif isinstance(bundle.model.encoder, MultiSourceEncoder):

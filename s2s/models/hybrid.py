@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from s2s.models.decoder_loss import decoder_loss
 from s2s.models.distillation import Lesson
 from s2s.models.intermediate_ctc import IntermediateCTC, IntermediateCTCConfig
 from s2s.models.language_model import teacher_forced
-from s2s.models.memory import AttentionDecoder, Decoder, Encoder, Memory
+from s2s.models.memory import HEARD, AttentionDecoder, Decoder, Encoder, Memory
 from s2s.models.prompted_encoding import encode_asked
 from s2s.models.prompts import Prompts
 from s2s.models.streaming_encoder import StreamingEncoder
@@ -48,7 +49,9 @@ class HybridModel(nn.Module):
     `normalise`, `encoder` and `decoder` are modules; `ctc_weight` is λ in λ L_ctc + (1-λ) L_attention. For rescoring, a
     `reverse_decoder` learns the targets from right to left; `reverse_weight` is its share of L_attention (Wu et al.
     2021, "U2++", arXiv:2106.05642). `intermediate_ctc` gives layers within the encoder a CTC output too. Of a model
-    that translates, CTC learns what the decoder writes, or where `ctc_text` is "source" what is said.
+    that translates, CTC learns what the decoder writes, or where `ctc_text` is "source" what is said. With a
+    `text_encoder`, which reads tokens, the decoder is given what is said as text too, behind the speech in one memory
+    (`Memory.of_sources`; its `sources` say how it attends to both).
     """
 
     def __init__(
@@ -66,10 +69,13 @@ class HybridModel(nn.Module):
         reverse_weight: float = 0.0,
         intermediate_ctc: IntermediateCTCConfig | None = None,
         ctc_text: str = "target",
+        text_encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if ctc_text not in ("target", "source"):
             raise UserError(f"ctc_text={ctc_text}: expected target or source")
+        if text_encoder is not None and ctc_text != "source":
+            raise UserError("text_encoder: what is said is given, so CTC learns that; expected ctc_text=source")
         if not 0.0 <= ctc_weight <= 1.0:
             raise UserError(f"ctc_weight={ctc_weight}: expected a number from 0 (attention alone) to 1 (CTC alone)")
         if not 0.0 <= label_smoothing < 1.0:
@@ -84,6 +90,7 @@ class HybridModel(nn.Module):
         self.normalise = normalise
         self.encoder: Encoder = encoder  # type: ignore[assignment]
         self.decoder: AttentionDecoder = decoder  # type: ignore[assignment]
+        self.text_encoder: Encoder | None = text_encoder  # type: ignore[assignment]
         self.reverse_decoder: Decoder | None = reverse_decoder  # type: ignore[assignment]
         self.ctc = (
             CTC(self.encoder.model_dim, vocab_size, blank_id)
@@ -110,28 +117,48 @@ class HybridModel(nn.Module):
         """Joint loss of a batch; `augment` changes normalised features (B,S,F) of lengths (B,) before the encoder.
 
         `target_ends` (B,U), the source frame after the last of each token, are for models that learn from them. What
-        was `asked` is for those that take prompts, what was `spoken` for those whose `ctc_text` is the source. A
-        `lesson` is what a teacher says of the batch.
+        was `asked` is for those that take prompts, what was `spoken` for those whose `ctc_text` is the source or that
+        read it. A `lesson` is what a teacher says of the batch.
         """
         features = self.normalise(source, lengths)
         if augment is not None:
             features = augment(features, lengths)
-        memory = self._memory(features, lengths, asked)
+        memory = self._memory(features, lengths, asked, spoken)
         return self.loss(memory, target, target_lengths, target_ends, spoken, lesson)
 
     def encode(
-        self, source: Tensor, lengths: Tensor, chunks: Chunked | None = None, asked: Prompts | None = None
+        self,
+        source: Tensor,
+        lengths: Tensor,
+        chunks: Chunked | None = None,
+        asked: Prompts | None = None,
+        spoken: Spoken | None = None,
     ) -> Memory:
-        """Features (B,S,F), lengths (B,) -> Memory; with `chunks`, that of a stream (see `StreamingEncoder`)."""
+        """Features (B,S,F), lengths (B,) -> Memory; with `chunks`, that of a stream (see `StreamingEncoder`).
+
+        Raises UserError where the model reads what is `spoken` and nobody says it, or would be streamed.
+        """
         features = self.normalise(source, lengths)
         if chunks is None:
-            return self._memory(features, lengths, asked)
+            return self._memory(features, lengths, asked, spoken)
+        if self.text_encoder is not None:
+            raise UserError("decoding.chunk_size: this model reads the whole of what is said; leave it out")
         return encode_asked(self.streaming_encoder, features, lengths, asked, ctc=self._within, chunks=chunks)
 
-    def _memory(self, features: Tensor, lengths: Tensor, asked: Prompts | None = None) -> Memory:
-        if self._within is not None:  # only an encoder whose layers can be asked has one
-            return encode_asked(self.encoder, features, lengths, asked, ctc=self._within)
-        return encode_asked(self.encoder, features, lengths, asked)
+    def _memory(
+        self, features: Tensor, lengths: Tensor, asked: Prompts | None = None, spoken: Spoken | None = None
+    ) -> Memory:
+        options = {"ctc": self._within} if self._within is not None else {}  # only some encoders can be asked
+        memory = encode_asked(self.encoder, features, lengths, asked, **options)
+        if self.text_encoder is None:
+            return memory
+        if spoken is None:
+            raise UserError(
+                "text_encoder: this model reads what is said beside hearing it, and nobody says it; decode data with a "
+                "text (`s2s decode`), such as what another model has recognised"
+            )
+        text = encode_asked(self.text_encoder, *spoken, asked)
+        return replace(Memory.of_sources([memory, text]), layers={HEARD: memory}, asked=asked)
 
     @property
     def _within(self) -> IntermediateCTC | None:
@@ -149,6 +176,8 @@ class HybridModel(nn.Module):
     @property
     def streaming_encoder(self) -> StreamingEncoder:
         """The encoder; UserError where the model has to know whole utterances."""
+        if self.text_encoder is not None:
+            raise UserError("text_encoder: reads the whole of what is said; it cannot be streamed")
         if isinstance(self.normalise, UtteranceNormalise):
             raise UserError("normalise: UtteranceNormalise needs whole utterances; it cannot be streamed")
         if isinstance(self.encoder, StreamingEncoder):
@@ -176,7 +205,7 @@ class HybridModel(nn.Module):
             spoken = target, target_lengths
         elif spoken is None:
             raise UserError("ctc_text=source: nobody says what is spoken; train it with task=speech_translation")
-        ctc, ctc_parts = self._ctc_loss(memory, *spoken, lesson)
+        ctc, ctc_parts = self._ctc_loss(memory.heard, *spoken, lesson)
         attention, attention_parts = self._attention_loss(memory, target, target_lengths, target_ends, lesson)
         total = self.ctc_weight * ctc + (1 - self.ctc_weight) * attention
         return HybridLoss(total, ctc, attention, {**ctc_parts, **attention_parts})

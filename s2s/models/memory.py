@@ -13,6 +13,8 @@ from torch import Tensor
 from s2s.models.prompts import Prompts
 from s2s.nn.lengths import valid_mask
 
+HEARD = -1  # the number of a layer
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -77,6 +79,11 @@ class Memory:
             padding.unsqueeze(-1), 0.0
         )
         return cls(states, lengths, sources=numbers.gather(1, order).masked_fill(padding, 0))
+
+    @property
+    def heard(self) -> Memory:
+        """Of speech and text, that of the speech alone, which has all layers (see `HybridModel`); else itself."""
+        return self.layers.get(HEARD, self)
 
     @property
     def frame_counts(self) -> Tensor:

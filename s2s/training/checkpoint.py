@@ -32,6 +32,7 @@ class Progress:
     steps: int = 0  # of the optimiser
     total_steps: int = 0  # expected, for the learning rate
     seconds: float = 0.0
+    waited: float = 0.0  # of those of this epoch, seconds without a batch to train on
     sums: dict[str, float] = field(default_factory=dict)  # of this epoch's losses
     best: list[tuple[float, int]] = field(default_factory=list)  # (validation loss, epoch) of the checkpoints kept
     epochs_since_best: int = 0

@@ -152,7 +152,7 @@ class Trainer:
             for norm in self.frozen_norms:
                 norm.eval()
             self.optimizer.zero_grad()
-            for batch in batches:
+            for batch in self._waited_for(batches):
                 last = self.at.batches + 1 == expected
                 self._train_on(self.fabric.to_device(batch), last)
                 display.advance(self._mean("loss"), self.optimizer.param_groups[0]["lr"])
@@ -269,6 +269,7 @@ class Trainer:
             f"valid_{self.task.error_name}": valid_error,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.at.seconds, 1),
+            "waited_seconds": round(self.at.waited, 1),
         }
         self.records.append(record)
         if self.board is not None:
@@ -279,7 +280,7 @@ class Trainer:
             f"valid loss {valid_loss:.4f}, {self.task.error_title} {100 * valid_error:.2f} %, "
             f"{self.at.seconds / 60:.1f} min"
         )
-        self.at.batches, self.at.bad_audio, self.at.stretches, self.at.sums = 0, 0, [], {}
+        self.at.batches, self.at.bad_audio, self.at.waited, self.at.stretches, self.at.sums = 0, 0, 0.0, [], {}
         if math.isfinite(valid_loss):
             with self.average.in_place():
                 self.keeper.keep(self.at, valid_loss)
@@ -322,6 +323,16 @@ class Trainer:
             self._save()
         if stop:
             raise TrainingInterrupt(self.stop_signal or signal.SIGTERM)
+
+    def _waited_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Batches to train on; how long each is waited for is counted, but for the first, before which all begins."""
+        coming = iter(batches)
+        batch = next(coming, None)
+        while batch is not None:
+            yield batch
+            since = time.monotonic()
+            batch = next(coming, None)
+            self.at.waited += time.monotonic() - since
 
     def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Batches to validate on, until a signal comes."""

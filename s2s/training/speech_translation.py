@@ -74,7 +74,8 @@ class SpeechTranslation(Recognition):
         model = self.bundle.model.eval()
 
         def log_probs_of(batch: Batch, tokens: Tensor) -> Tensor:
-            return model.decoder(model.encode(batch.source, batch.source_lengths, asked=batch.asked), tokens)
+            memory = model.encode(batch.source, batch.source_lengths, asked=batch.asked, spoken=batch.spoken)
+            return model.decoder(memory, tokens)
 
         heard = (to_device(batch) for batch in batches if len(batch))
         return validate_next_tokens(log_probs_of, model.bos_id, model.eos_id, heard)

@@ -21,7 +21,7 @@ from s2s.decoding.hypothesis import Hypothesis, Search, UtteranceError
 from s2s.decoding.search_all import search_all
 from s2s.errors import UserError
 from s2s.models.bundle import Bundle
-from s2s.models.hybrid import HybridModel
+from s2s.models.hybrid import HybridModel, Spoken
 from s2s.models.lm_bundle import check_vocabulary
 from s2s.models.memory import Memory
 from s2s.models.prompts import Prompts
@@ -143,7 +143,8 @@ class HybridTranscriber(Transcriber):
         Raises UserError where nothing would be left.
         """
         config = self.decoding
-        if self.bundle.model.ctc_text == "target" or (self.prompts and task == "transcribe"):
+        model = self.bundle.model
+        if model.ctc_text == "target" or (self.prompts and task == "transcribe" and model.text_encoder is None):
             return config
         if config.search.startswith("ctc") or config.rescore or config.token_times:
             what = "token_times=true" if config.token_times else f"search={config.search}"
@@ -181,9 +182,14 @@ class HybridTranscriber(Transcriber):
                 yield self._encode(features, frames, None if asked is None else asked.rows(start, stop))
                 start = stop
 
-    def _encode(self, features: Tensor, lengths: Tensor, asked: Prompts | None = None) -> Memory:
+    def _encode(
+        self, features: Tensor, lengths: Tensor, asked: Prompts | None = None, spoken: Spoken | None = None
+    ) -> Memory:
         asked = None if asked is None else asked.to(self.device)
-        return encode(self.models, features.to(self.device), lengths.to(self.device), self.decoding.chunks, asked)
+        if spoken is not None:
+            spoken = spoken[0].to(self.device), spoken[1].to(self.device)
+        features, lengths = features.to(self.device), lengths.to(self.device)
+        return encode(self.models, features, lengths, self.decoding.chunks, asked, spoken)
 
     def _of_window(self, hypothesis: Hypothesis, window: Window) -> Transcript:
         seconds = len(window.samples) / self.sampling_rate
@@ -208,7 +214,11 @@ class HybridTranscriber(Transcriber):
         return self._decode(
             search,
             (
-                (batch.ids, self._encode(batch.source, batch.source_lengths, batch.asked), _seconds(batch, shift))
+                (
+                    batch.ids,
+                    self._encode(batch.source, batch.source_lengths, batch.asked, batch.spoken),
+                    _seconds(batch, shift),
+                )
                 for batch in batches
                 if len(batch)
             ),

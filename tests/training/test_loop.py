@@ -27,7 +27,7 @@ def train(folder: Path, overrides: list[str]) -> list[str]:
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+    return [{key: value for key, value in record.items() if "seconds" not in key} for record in records]
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:

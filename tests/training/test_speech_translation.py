@@ -15,11 +15,12 @@ import s2s
 from s2s.audio.fbank import Fbank, FbankConfig
 from s2s.data.corpus import load_corpus
 from s2s.data.dataset import SpeechDataset
-from s2s.data.directions import in_directions
+from s2s.data.directions import in_directions, reading
 from s2s.data.parallel import Direction
 from s2s.data.samples import load_samples
 from s2s.decoding.config import DecodingConfig
 from s2s.errors import UserError
+from s2s.models.bundle import load_bundle
 from s2s.pictures.sight import see
 from s2s.streaming.settings import StreamSettings
 from s2s.tokenizers import JointTokenizer, load_tokenizer, train_tokenizer
@@ -264,3 +265,61 @@ def test_an_utterance_is_trained_on_in_one_direction_an_epoch(data: Path, tiny: 
     assert len({name.split(":")[0] for name in epochs[0]}) == 48
     assert sorted(epochs[0]) == sorted(epochs[1]) != sorted(epochs[2])
     assert 10 < sum(name.endswith(":en-fr") for name in epochs[0]) < 38
+
+
+@pytest.fixture(scope="module")
+def reader(data: Path, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is given what is said as text beside the speech."""
+    folder = tmp_path_factory.mktemp("reader")
+    small = ["model.text_encoder.num_layers=1", "model=speech_and_text", "data.pairs=[en-fr]"]
+    train(folder, options(data, tiny, "plain", *small))
+    return max((folder / "checkpoints").iterdir())
+
+
+def test_a_model_that_reads_what_is_said_writes_something_else_when_that_is_something_else(
+    reader: Path, data: Path, tmp_path: Path, s2s_cli: Cli
+) -> None:
+    bundle = load_bundle(reader)
+    model, dataset = bundle.model.eval(), SpeechDataset(None, bundle.features, spoken_tokenizer=bundle.tokenizer)
+    cuts = list(load_corpus(data / "dev").cuts)[:3]
+    batch = dataset[reading(cuts)]
+    assert batch.spoken is not None
+    memory = model.encode(batch.source, batch.source_lengths, spoken=batch.spoken)
+    assert memory.sources is not None
+    heard = batch.source_lengths.new_tensor([int(model.encoder.output_lengths(n)) for n in batch.source_lengths])
+    assert torch.equal(memory.lengths, heard + batch.spoken[1])
+    assert torch.equal(memory.heard.lengths, heard)
+    tokens = torch.full((3, 1), model.bos_id)
+    other = batch.spoken[0].roll(1, dims=0), batch.spoken[1].roll(1)
+    swapped = model.encode(batch.source, batch.source_lengths, spoken=other)
+    torch.testing.assert_close(swapped.heard.states, memory.heard.states)
+    assert not torch.allclose(model.decoder(swapped, tokens), model.decoder(memory, tokens))
+    for i, cut in enumerate(cuts):  # alone as in the batch
+        one = dataset[reading([cut])]
+        alone = model.encode(one.source, one.source_lengths, spoken=one.spoken)
+        torch.testing.assert_close(alone.states[0], memory.states[i, : memory.lengths[i]], atol=1e-4, rtol=1e-4)
+
+    whole = s2s_cli("decode", "--model", reader, "--data", data / "dev", "--out", tmp_path / "out")
+    assert whole[0] == 0, whole[2]
+    assert len((tmp_path / "out/text").read_text().splitlines()) == 12
+
+
+def test_what_cannot_be_without_the_text_is_refused(
+    reader: Path, data: Path, tiny: list[str], tmp_path: Path, s2s_cli: Cli
+) -> None:
+    shutil.copytree(data / "dev", tmp_path / "silent")
+    (tmp_path / "silent/text").unlink()
+    code, _, error = s2s_cli("decode", "--model", reader, "--data", tmp_path / "silent", "--out", tmp_path / "out")
+    assert code == 1
+    assert "has no text, and this model reads what is said beside hearing it" in error
+    recording = next((data / "dev/wav.scp").open()).split()[1]
+    code, _, error = s2s_cli("transcribe", "--model", reader, recording)
+    assert code == 1
+    assert "this model reads what is said beside hearing it, and nobody says it" in error
+    with pytest.raises(UserError, match="text_encoder: reads the whole of what is said; it cannot be streamed"):
+        _ = load_bundle(reader).model.streaming_encoder
+    with pytest.raises(UserError, match="expected ctc_text=source"):
+        train(
+            tmp_path / "no",
+            options(data, tiny, "plain", "model=speech_and_text", "data.pairs=[en-fr]", "model.ctc_text=target"),
+        )
