@@ -24,6 +24,7 @@ from s2s.training.config import load_train_config
 
 ablate = load_script("recipes/ablate.py")
 KINDS = ablate.read_table(ROOT / "recipes/ablations.txt")
+METHODS = ablate.read_table(ROOT / "recipes/methods.txt")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_a_faulty_line_is_named(tmp_path: Path, text: str, message: str) -> None
         ablate.read_table(table(tmp_path, text))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [*KINDS, *METHODS], ids=lambda kind: kind.name)
 def test_every_line_of_the_table_is_a_model_that_learns(kind: Any, tokenizer: Path) -> None:
     torch.manual_seed(0)
     config = load_train_config("fsdd", [f"tokenizer={tokenizer}", *kind.overrides], ROOT / "egs/fsdd/asr/conf")
@@ -87,8 +88,9 @@ def test_every_line_of_the_table_is_a_model_that_learns(kind: Any, tokenizer: Pa
 
 
 def test_every_line_of_the_table_is_another_model() -> None:
-    assert len({kind.overrides for kind in KINDS}) == len(KINDS)
-    assert KINDS[0].overrides == ()  # what the others are compared with
+    for kinds in (KINDS, METHODS):
+        assert len({kind.overrides for kind in kinds}) == len(kinds)
+        assert kinds[0].overrides == ()  # what the others are compared with
 
 
 @pytest.mark.parametrize("corpus", ["fsdd", "mboshi"])
