@@ -22,7 +22,8 @@ from s2s.training.config import TrainConfig, load_train_config
 @hydra.main(config_path="pkg://s2s.conf", config_name="train", version_base="1.3")
 def sweep(_: DictConfig) -> float:
     """One of the trainings -> its best validation loss, for what optimises it."""
-    from s2s.training.loop import Trainer, TrainingInterrupt
+    from s2s.training.interrupt import TrainingInterrupt
+    from s2s.training.loop import Trainer
 
     running = HydraConfig.get()
     own = [source.path for source in running.runtime.config_sources if source.provider == "command-line"]

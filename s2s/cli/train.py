@@ -40,7 +40,8 @@ def train(
     if show_config:
         print(show(config), end="")
         return
-    from s2s.training.loop import Trainer, TrainingInterrupt
+    from s2s.training.interrupt import TrainingInterrupt
+    from s2s.training.loop import Trainer
 
     try:
         Trainer(config).run()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -26,6 +24,7 @@ from s2s.training.curves import draw_curves, read_metrics, write_metrics
 from s2s.training.devices import any_rank, described, make_fabric, mean_of_ranks, reshard, unshard
 from s2s.training.freeze import freeze, learning_parameters
 from s2s.training.gradient_noise import add_gradient_noise
+from s2s.training.interrupt import Interrupts, TrainingInterrupt
 from s2s.training.keeper import Keeper
 from s2s.training.layers import compile_layers, recompute
 from s2s.training.memory import in_parts, is_out_of_memory
@@ -33,10 +32,6 @@ from s2s.training.moving_average import MovingAverage
 from s2s.training.schedule import learning_rate_factor
 from s2s.training.show import Display
 from s2s.training.tasks import make_task
-
-
-class TrainingInterrupt(Exception):
-    """Training was stopped by a signal, whose number it carries, after its state was saved."""
 
 
 class Trainer:
@@ -70,7 +65,7 @@ class Trainer:
         self.task.load(say)
         self.at = Progress()
         self.records: list[dict[str, Any]] = []
-        self.stop_signal: int | None = None
+        self.interrupts = Interrupts(say)
         self.bad_in_a_row = 0
 
         self.keeper = Keeper(self.folder, self.fabric, self.loop, self.bundle)
@@ -110,7 +105,6 @@ class Trainer:
             f"training {millions:.2f} M parameters{f', {frozen:.2f} M frozen,' if frozen else ''} on "
             f"{self.task.described()}; {described(self.fabric, self.loop)}, {self.loop.precision}"
         )
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         self.last_save = self.clock = time.monotonic()
         self.board = (
             SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.at.steps + 1)
@@ -118,10 +112,11 @@ class Trainer:
             else None
         )
         try:
-            while self.at.epoch < self.loop.max_epochs and not self._enough():
-                self._epoch()
-                if any_rank(self.fabric, self.stop_signal is not None)[0]:
-                    raise TrainingInterrupt(self.stop_signal or signal.SIGTERM)
+            with self.interrupts:
+                while self.at.epoch < self.loop.max_epochs and not self._enough():
+                    self._epoch()
+                    if any_rank(self.fabric, self.interrupts.number is not None)[0]:
+                        raise self.interrupts.error
         except TrainingInterrupt:
             if self.fabric.is_global_zero:
                 raise
@@ -129,8 +124,6 @@ class Trainer:
         finally:
             if self.board is not None:
                 self.board.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         if self.records and self.fabric.is_global_zero:
             draw_curves(self.records, self.folder / "curves.png")
         if self.at.best:
@@ -310,19 +303,13 @@ class Trainer:
     def _mean(self, name: str) -> float:
         return self.at.sums.get(name, 0.0) / max(1.0, self.at.sums.get("batches", 0))
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_signal is not None:
-            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the batch to end
-        self.stop_signal = number
-        self.say("stopping after this batch (Ctrl-C again stops at once, losing what was done since the last save)")
-
     def _save_if_due(self) -> None:
         due = time.monotonic() - self.last_save > 60 * self.loop.save_minutes
-        stop, due = any_rank(self.fabric, self.stop_signal is not None, due)
+        stop, due = any_rank(self.fabric, self.interrupts.number is not None, due)
         if stop or due:
             self._save()
         if stop:
-            raise TrainingInterrupt(self.stop_signal or signal.SIGTERM)
+            raise self.interrupts.error
 
     def _waited_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Batches to train on; how long each is waited for is counted, but for the first, before which all begins."""

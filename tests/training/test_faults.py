@@ -140,7 +140,7 @@ def test_sigterm_saves_and_exits_with_the_code_to_try_again(tiny: list[str], tmp
 
 
 def test_a_signal_in_validation_saves_before_it(tiny: list[str], tmp_path: Path) -> None:
-    from s2s.training.loop import TrainingInterrupt
+    from s2s.training.interrupt import TrainingInterrupt
 
     one = trainer(tmp_path, tiny, [])
     batches = one.task.validation_batches

@@ -18,7 +18,8 @@ from s2s.models.lm_bundle import load_language_model
 from s2s.tokenizers import train_tokenizer
 from s2s.training.checkpoint import latest_training
 from s2s.training.config import load_train_config
-from s2s.training.loop import Trainer, TrainingInterrupt
+from s2s.training.interrupt import TrainingInterrupt
+from s2s.training.loop import Trainer
 
 MODELS = {
     "transformer": ["model=transformer_lm", "model.num_layers=1", "model.num_heads=2", "model.feed_forward_dim=32"],

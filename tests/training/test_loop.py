@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from s2s.errors import UserError
 from s2s.training.checkpoint import latest_training, load_training
 from s2s.training.config import load_train_config
-from s2s.training.loop import Trainer, TrainingInterrupt
+from s2s.training.interrupt import TrainingInterrupt
+from s2s.training.loop import Trainer
 
 
 def train(folder: Path, overrides: list[str]) -> list[str]:
@@ -137,7 +138,7 @@ def test_a_signal_saves_and_the_training_goes_on_from_there(
     with pytest.raises(TrainingInterrupt):
         trainer.run()
     assert steps == 6
-    assert signal.getsignal(number) != trainer._on_signal
+    assert signal.getsignal(number) != trainer.interrupts._on_signal
     train(tmp_path, tiny)
     assert_same_training(tmp_path, whole)
 

@@ -14,7 +14,8 @@ from torch import nn
 from s2s.errors import UserError
 from s2s.training.checkpoint import latest_training, load_training
 from s2s.training.config import load_train_config
-from s2s.training.loop import Trainer, TrainingInterrupt
+from s2s.training.interrupt import TrainingInterrupt
+from s2s.training.loop import Trainer
 from s2s.training.moving_average import MovingAverage
 
 

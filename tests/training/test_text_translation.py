@@ -18,7 +18,8 @@ from s2s.models.translation_bundle import load_translation_bundle
 from s2s.tokenizers import JointTokenizer, train_tokenizer
 from s2s.training.checkpoint import latest_training
 from s2s.training.config import load_train_config
-from s2s.training.loop import Trainer, TrainingInterrupt
+from s2s.training.interrupt import TrainingInterrupt
+from s2s.training.loop import Trainer
 
 
 @pytest.fixture(scope="module")
