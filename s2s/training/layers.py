@@ -18,7 +18,11 @@ def recompute(model: nn.Module) -> None:
 
 
 def compile_layers(model: nn.Module, backend: str) -> None:
-    """Have `torch.compile` make each layer, of any number of utterances and frames alike, so that it is made once."""
+    """Have `torch.compile` make each layer, if it can for any number of utterances and frames at once.
+
+    Where its backend fixes them all the same, it makes as many as its `recompile_limit` says; then batches of other
+    shapes run as they are.
+    """
     for layer in layers_of(model):
         layer.compile(backend=backend, dynamic=True)
 

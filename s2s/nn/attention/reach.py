@@ -29,6 +29,9 @@ class Reach:
 
     def blocks(self, num_frames: int, block_size: int) -> Iterator[Block]:
         """All queries, at most `block_size` at once."""
+        if num_frames <= block_size:  # apart: a loop would have a compiler make it anew for every size
+            yield Block(0, num_frames, ((0, num_frames),))
+            return
         for start in range(0, num_frames, block_size):
             yield Block(start, min(start + block_size, num_frames), ((0, num_frames),))
 
