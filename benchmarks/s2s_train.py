@@ -12,10 +12,12 @@ from steps import TrainingWork, measure
 
 from s2s.models.build import build
 from s2s.models.hybrid import HybridModel
+from s2s.training.memory import keep_freed_memory
 
 
 def main() -> None:
     work = TrainingWork(__doc__)
+    keep_freed_memory()  # as a training does
     model = build(work.config["model"])
     assert isinstance(model, HybridModel)
 

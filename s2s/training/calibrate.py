@@ -25,6 +25,7 @@ from s2s.training.memory import (
     buffers_restored,
     fixed_bytes,
     is_out_of_memory,
+    keep_freed_memory,
     kept_bytes,
     step_peak,
     synthetic,
@@ -210,6 +211,7 @@ def _trials(ours: Connection, config: TrainConfig, budget: float) -> None:
         pass
 
     try:
+        keep_freed_memory()
         task = make_task(config)
         task.load(quiet)
         task.bundle.model.train()

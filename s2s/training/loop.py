@@ -27,7 +27,7 @@ from s2s.training.gradient_noise import add_gradient_noise
 from s2s.training.interrupt import Interrupts, TrainingInterrupt
 from s2s.training.keeper import Keeper
 from s2s.training.layers import compile_layers, recompute
-from s2s.training.memory import in_parts, is_out_of_memory
+from s2s.training.memory import in_parts, is_out_of_memory, keep_freed_memory
 from s2s.training.moving_average import MovingAverage
 from s2s.training.schedule import learning_rate_factor
 from s2s.training.show import Display
@@ -48,6 +48,7 @@ class Trainer:
         self.folder = Path(config.exp_dir)
         self.fabric = make_fabric(self.loop)
         self.fabric.launch()
+        keep_freed_memory()
         self.say = say = say if self.fabric.is_global_zero else _say_nothing
         self.task = make_task(config)
         self.bundle = self.task.bundle

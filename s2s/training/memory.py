@@ -106,6 +106,19 @@ def step_peak(model: nn.Module, losses: Callable[[], Losses], device: torch.devi
     return peak
 
 
+def keep_freed_memory() -> None:
+    """Have the C library keep what tensors on the CPU give back, for those of the next step.
+
+    glibc returns large blocks to the system and asks for them anew; every page is then filled with zeros first, which
+    took a third of a training step. Other systems are left as they are.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # of malloc.h
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, -1)  # never
+        libc.mallopt(top_pad, 64 << 20)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch, or the system through it, has no memory left."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
