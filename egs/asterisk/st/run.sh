@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Asterisk's core sounds: telephone prompts read in English, Spanish, French, Italian and Russian, one voice a language
 # (CC BY-SA 3.0, Russian CC BY 3.0). One model recognises all five and translates in all twenty directions.
-#   ./run.sh                    all 25 directions; about an hour on two cores
+#   ./run.sh                    all 25 directions
 #   ./run.sh --pairs "en-en es-es fr-fr it-it ru-ru en-es es-en en-fr fr-en en-it it-en en-ru ru-en" --decode-pairs all \
 #       --exp exp/zero-shot     the other directions are zero-shot
 #   ./run.sh --cascade          and a text model of the same prompts, behind the recogniser

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Mboshi speech into French: four hours of sentences of three speakers, with the linguists' transcripts and their French
 # (Godard et al. 2018, arXiv:1710.03501). For research; do not pass the recordings on.
-#   ./run.sh                           one model that translates (mb-fr) and recognises (mb-mb); an hour on two cores
+#   ./run.sh                           one model that translates (mb-fr) and recognises (mb-mb)
 #   ./run.sh --pairs mb-fr --exp exp/direct
 #   ./run.sh --init ../asr/exp/run/bundle --exp exp/init            its encoder begins with that of ../asr
 #   ./run.sh --cascade                 and a text model of the same sentences, behind the recogniser

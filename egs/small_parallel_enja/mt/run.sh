@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Short English and Japanese sentences of the Tanaka corpus (https://github.com/odashi/small_parallel_enja).
-#   ./run.sh                     all stages, English into Japanese; twenty minutes of training on two cores
+#   ./run.sh                     all stages, English into Japanese
 #   ./run.sh --pairs ja-en --exp exp/ja-en
 #   ./run.sh --help              all options
 # Both sides are tokenised, English in lower case, so BLEU is of tokens as they are (no further tokenisation).
