@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -198,6 +199,14 @@ def test_ctrl_c_ends_a_recording_and_loses_nothing_of_it(bundle: Path, files: li
     assert not list(Path().glob(".*part"))
 
 
+@pytest.fixture
+def _sigint_is_heeded() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint_is_heeded")
 def test_an_interrupt_waits_until_nothing_is_in_hand() -> None:
     with Interrupt() as interrupt:
         signal.raise_signal(signal.SIGINT)
