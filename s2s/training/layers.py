@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from functools import partial
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from s2s.errors import UserError
 
 LISTS = ("blocks", "layers")  # of encoders and decoders
 
@@ -21,8 +25,14 @@ def compile_layers(model: nn.Module, backend: str) -> None:
     """Have `torch.compile` make each layer, if it can for any number of utterances and frames at once.
 
     Where its backend fixes them all the same, it makes as many as its `recompile_limit` says; then batches of other
-    shapes run as they are.
+    shapes run as they are. Raises UserError where inductor has no C++ compiler.
     """
+    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
+    if backend == "inductor" and not any(map(shutil.which, compilers)):
+        raise UserError(
+            "training.compile=inductor: needs a C++ compiler, and there is none of "
+            f"{', '.join(dict.fromkeys(compilers))}; install one, or leave it null"
+        )
     for layer in layers_of(model):
         layer.compile(backend=backend, dynamic=True)
 

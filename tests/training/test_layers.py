@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from toy import toy_source
 
+from s2s.errors import UserError
 from s2s.models.conformer import ConformerEncoder
 from s2s.models.encoder_decoder import EncoderDecoder
 from s2s.models.transformer_decoder import TransformerDecoder
@@ -55,6 +56,12 @@ def test_loss_and_gradients_are_the_same(way: str, dropout: float) -> None:
     assert gradients.keys() == others.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(others[name], gradient, msg=name)
+
+
+def test_without_a_compiler_it_is_said_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match=r"training\.compile=inductor: needs a C\+\+ compiler"):
+        compile_layers(model(), "inductor")
 
 
 def test_less_is_kept_for_the_backward_pass() -> None:
