@@ -223,6 +223,8 @@ def overlap_command(
 
     if not is_cuts_file(out):
         raise UserError(f"--out {out}: expected a name in .jsonl.gz")
+    if out.exists():
+        raise UserError(f"{out}: there already; remove it or name another")
     if not change.strip() or " " in change.strip():
         raise UserError(f"--change '{change}': expected a word of its own, such as {CHANGE}")
     mixed = overlapped(load_corpus(data).cuts, speakers, seed, least_delay, change.strip())

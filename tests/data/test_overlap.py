@@ -91,5 +91,11 @@ def test_the_command_writes_cuts_that_validate_and_cannot_be_a_kaldi_directory(
     code, _, error = s2s_cli("data", "convert", out, tmp_path / "kaldi")
     assert code == 1
     assert "one for a recording" in error
-    assert s2s_cli("data", "overlap", kaldi, "--out", tmp_path / "kaldi")[0] == 1
-    assert s2s_cli("data", "overlap", kaldi, "--out", out, "--change", "a b")[0] == 1
+    for options, message in (
+        (("--out", tmp_path / "kaldi"), "expected a name in .jsonl.gz"),
+        (("--out", out), "there already"),
+        (("--out", tmp_path / "new.jsonl.gz", "--change", "a b"), "expected a word of its own"),
+    ):
+        code, _, error = s2s_cli("data", "overlap", kaldi, *options)
+        assert code == 1
+        assert message in error
