@@ -88,5 +88,5 @@ def _stretch(noise: Cut, cut: Cut, chance: random.Random) -> Cut:
     offset = chance.uniform(0.0, max(0.0, noise.duration - cut.duration))
     repeated = noise
     while repeated.duration < offset + cut.duration:
-        repeated = repeated.append(noise)
+        repeated = repeated.append(repeated)
     return repeated.truncate(offset=offset, duration=cut.duration)
