@@ -143,7 +143,8 @@ def read_known(path: Path | None) -> dict[str, Row]:
     if path is None:
         return {}
     try:
-        return {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        return {row["name"]: {**row, **{key: row[key] for key in ("seeds", "overrides", "costs")}} for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--known {path}: {error}; expected a results.json that this script has written") from error
 
