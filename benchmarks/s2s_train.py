@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 from torch import Tensor
@@ -16,7 +17,7 @@ from s2s.training.memory import keep_freed_memory
 
 
 def main() -> None:
-    work = TrainingWork(__doc__)
+    work = TrainingWork(ArgumentParser(description=__doc__))
     keep_freed_memory()  # as a training does
     model = build(work.config["model"])
     assert isinstance(model, HybridModel)

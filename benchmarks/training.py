@@ -2,7 +2,9 @@
 
 The model is that of decoding.py by default: 12 Conformer layers and 6 decoder layers of width 256. A step is the
 forward pass, CTC and attention loss, backward pass, clipping and AdamW, in float32. Each toolkit has its own modules
-and a process of its own; they take turns, and medians are of all steps. peers/setup.sh makes the peers' environment.
+and a process of its own; they take turns, and medians are of all steps. SpeechBrain is measured twice: with a front as
+wide as the model, like the others, and with that of its recipe, of 64 and 32 channels, about a fifth less to calculate.
+peers/setup.sh makes the peers' environment.
 """
 
 from __future__ import annotations
@@ -24,7 +26,14 @@ from decoding import HERE, Answer, run
 from s2s.errors import UserError
 from s2s.models.build import build
 
-PEERS = {"espnet": "peers/espnet_train.py", "speechbrain": "peers/speechbrain_train.py"}
+SPEECHBRAIN = "peers/speechbrain_train.py"
+SCRIPTS = {
+    "s2s": ["s2s_train.py"],
+    "espnet": ["peers/espnet_train.py"],
+    "speechbrain": [SPEECHBRAIN],
+    "speechbrain, small front": [SPEECHBRAIN, "--front-channels", "64", "32"],
+}
+PEERS = ("espnet", "speechbrain")
 
 
 def parse() -> argparse.Namespace:
@@ -70,16 +79,16 @@ def make_work(folder: Path, options: argparse.Namespace) -> None:
 
 def run_all(work: Path, options: argparse.Namespace) -> dict[str, list[Answer]]:
     """The answers of every toolkit, one of each round."""
-    scripts = {"s2s": "s2s_train.py", **PEERS}
     left_out = set(options.without.split(","))
-    answers: dict[str, list[Answer]] = {name: [] for name in scripts if name not in left_out}
+    answers: dict[str, list[Answer]] = {name: [] for name in SCRIPTS if name.split(",")[0] not in left_out}
     for number in range(options.rounds):
         for name in answers:
             python = Path(sys.executable) if name == "s2s" else options.peers / "bin" / "python"
             print(f"{name}, round {number + 1} ...", file=sys.stderr)
-            answer = run(python, scripts[name], work, name, options, "--repeats", str(options.repeats))
+            script, *more = SCRIPTS[name]
+            answer = run(python, script, work, name, options, "--repeats", str(options.repeats), *more)
             if name == "s2s" and "left_out" in answer:
-                sys.exit(f"error: {scripts[name]}: {answer['left_out']}")
+                sys.exit(f"error: {script}: {answer['left_out']}")
             answers[name].append(answer)
     return answers
 
@@ -122,13 +131,13 @@ def summarise(answers: dict[str, list[Answer]], options: argparse.Namespace) -> 
 
 
 def table(record: dict[str, Any]) -> str:
-    lines = [f"{'':12}" + "".join(f"{text:>14}" for text in ("s a step", "utts/s", "peak MiB", "parameters"))]
+    lines = [f"{'':26}" + "".join(f"{text:>14}" for text in ("s a step", "utts/s", "peak MiB", "parameters"))]
     for name, found in record["runs"].items():
         if "left_out" in found:
-            lines.append(f"{name:12}  left out: {found['left_out']}")
+            lines.append(f"{name:26}  left out: {found['left_out']}")
         else:
             cells = (found["step_seconds"], found["utterances_per_second"], found["peak_rss_mb"], found["parameters"])
-            lines.append(f"{name:12}" + "".join(f"{cell:>14.4g}" for cell in cells))
+            lines.append(f"{name:26}" + "".join(f"{cell:>14.4g}" for cell in cells))
     return "\n".join([*lines, "", *(f"{name}: {value:.3g}" for name, value in record["claims"].items())])
 
 

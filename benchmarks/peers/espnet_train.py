@@ -5,6 +5,8 @@ Runs in the peers' environment (setup.sh). Its own model class with its own modu
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
+
 import torch
 from espnet2.asr.ctc import CTC
 from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
@@ -14,7 +16,7 @@ from steps import TrainingWork, measure
 
 
 def main() -> None:
-    work = TrainingWork(__doc__)
+    work = TrainingWork(ArgumentParser(description=__doc__))
     sizes = work.config
     encoder = ConformerEncoder(
         input_size=work.source.size(-1),

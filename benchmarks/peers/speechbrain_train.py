@@ -1,10 +1,12 @@
 """Training steps of SpeechBrain's Conformer hybrid on the batch of `benchmarks/training.py`, which calls this.
 
 Runs in the peers' environment (setup.sh). The modules and losses of its LibriSpeech Conformer recipe, of the sizes of
-the work; its front has fewer channels (64 and 32) than the model is wide.
+the work, its front with as many channels as the model is wide, or with others (its recipe has 64 and 32).
 """
 
 from __future__ import annotations
+
+from argparse import ArgumentParser
 
 import torch
 from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
@@ -16,21 +18,24 @@ from torch import nn
 
 
 def main() -> None:
-    work = TrainingWork(__doc__)
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--front-channels", type=int, nargs=2, help="of its two convolutions (default: the width)")
+    work = TrainingWork(parser)
     sizes = work.config
     width, size = sizes["model_dim"], sizes["vocab_size"]
+    channels = work.options.front_channels or [width, width]
     front = ConvolutionFrontEnd(
         input_shape=tuple(work.source.shape),
         num_blocks=2,
         num_layers_per_block=1,
-        out_channels=(64, 32),
+        out_channels=tuple(channels),
         kernel_sizes=(3, 3),
         strides=(2, 2),
         residuals=(False, False),
     )
     transformer = TransformerASR(
         tgt_vocab=size,
-        input_size=32 * -(-work.source.size(-1) // 4),
+        input_size=channels[1] * -(-work.source.size(-1) // 4),
         d_model=width,
         nhead=sizes["num_heads"],
         num_encoder_layers=sizes["encoder_layers"],
@@ -62,9 +67,8 @@ def main() -> None:
         )
         return sizes["ctc_weight"] * ctc + (1 - sizes["ctc_weight"]) * attention
 
-    measure(
-        work, model, loss, ("speechbrain", "torch"), "LibriSpeech Conformer recipe, its front of 64 and 32 channels"
-    )
+    notes = f"LibriSpeech Conformer recipe, a front of {channels[0]} and {channels[1]} channels"
+    measure(work, model, loss, ("speechbrain", "torch"), notes)
 
 
 if __name__ == "__main__":

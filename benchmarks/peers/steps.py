@@ -22,8 +22,7 @@ from work import peak_rss_mb, write_answer
 class TrainingWork:
     """The files of WORK_DIR and the options; sets the number of threads and the seed."""
 
-    def __init__(self, description: str | None) -> None:
-        parser = ArgumentParser(description=description)
+    def __init__(self, parser: ArgumentParser) -> None:
         parser.add_argument("work", type=Path, help="folder that benchmarks/training.py made")
         parser.add_argument("out", type=Path, help="JSON to write")
         parser.add_argument("--threads", type=int, default=2)

@@ -56,4 +56,4 @@ class Relative(nn.Module):
         """(q_i + v)·W r / √d of query (B,H,U,d) for each of offsets (R,) -> (B,H,U,R)"""
         encodings = self.projection(sinusoidal(offsets, self.model_dim).to(query.dtype))  # (R,H*d)
         keys = encodings.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)  # (H,R,d)
-        return query @ keys.transpose(-2, -1) / math.sqrt(query.size(-1))
+        return query / math.sqrt(query.size(-1)) @ keys.transpose(-2, -1)

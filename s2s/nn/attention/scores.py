@@ -28,7 +28,8 @@ def fold_bias(bias: Tensor, num_heads: int, heads: int) -> Tensor:
 
 def scored(query: Tensor, keys: Tensor) -> Tensor:
     """Q Kᵀ / √d of query (B,H,U,d), keys (B,H',T,d) -> (B,H,U,T) (Vaswani et al. 2017, eq. 1)."""
-    return unfold(fold(query, keys.size(1)) @ keys.transpose(-2, -1), query.size(1)) / math.sqrt(query.size(-1))
+    query, num_heads = query / math.sqrt(query.size(-1)), query.size(1)  # smaller than the scores
+    return unfold(fold(query, keys.size(1)) @ keys.transpose(-2, -1), num_heads)
 
 
 def mixed(weights: Tensor, values: Tensor) -> Tensor:
