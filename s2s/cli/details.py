@@ -13,16 +13,12 @@ if TYPE_CHECKING:
 
 
 def write_ctm(path: Path, words: Mapping[str, Sequence[Word]]) -> None:
-    """Write words with times in NIST's format: utterance, channel, start and duration in seconds, word."""
+    """Write the words of utterances, with their times, as one file in NIST's format."""
     from s2s.files import replacing
+    from s2s.transcription.formats import ctm_of
 
-    lines = (
-        f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text}\n"
-        for name, found in words.items()
-        for word in found
-    )
     with replacing(path) as beside:
-        beside.write_text("".join(lines), encoding="utf-8")
+        beside.write_text("".join(ctm_of(found, name) for name, found in words.items()), encoding="utf-8")
 
 
 def write_details(out: Path, transcripts: Mapping[str, Transcript], decoding: DecodingConfig) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
+from s2s.decoding.alignment import Word
 from s2s.errors import UserError, nearest
 from s2s.transcription.subtitles import captions, one_line, segments_of
 from s2s.transcription.transcript import Transcript
@@ -67,22 +68,28 @@ def to_json(transcript: Transcript, name: str) -> str:
 
 
 def ctm(transcript: Transcript, name: str) -> str:
-    """NIST CTM, sorted by time: name, channel 1, start and duration in seconds, word, its confidence where known.
-
-    White space in a word is left out, in the name it is an underscore, as are slashes. Raises UserError where a segment
-    has no words.
-    """
-    lines = []
+    """The words of a transcript as `ctm_of` writes them. Raises UserError where a segment has none."""
+    words: list[Word] = []
     for segment in segments_of(transcript):
         if segment.words is None:
             raise UserError(
                 f"{name}: ctm needs the time of every word; add --word-timestamps, or choose another format"
             )
-        for word in segment.words:
-            start, end = round(1000 * word.start), round(1000 * max(word.start, word.end))
-            confidence = "" if word.confidence is None else f" {word.confidence:.4f}"
-            if text := re.sub(r"[\s\0]", "", word.text):
-                lines.append((start, f"{(end - start) / 1000:.3f} {text}{confidence}"))
+        words += segment.words
+    return ctm_of(words, name)
+
+
+def ctm_of(words: Iterable[Word], name: str) -> str:
+    """NIST CTM, sorted by time: name, channel 1, start and duration in seconds, word, its confidence where known.
+
+    White space in a word is left out, in the name it is an underscore, as are slashes.
+    """
+    lines = []
+    for word in words:
+        start, end = round(1000 * word.start), round(1000 * max(word.start, word.end))
+        confidence = "" if word.confidence is None else f" {word.confidence:.4f}"
+        if text := re.sub(r"[\s\0]", "", word.text):
+            lines.append((start, f"{(end - start) / 1000:.3f} {text}{confidence}"))
     return "".join(
         f"{_field(name)} 1 {start / 1000:.3f} {rest}\n" for start, rest in sorted(lines, key=lambda line: line[0])
     )
