@@ -17,9 +17,14 @@ from s2s.training.memory import keep_freed_memory
 
 
 def main() -> None:
-    work = TrainingWork(ArgumentParser(description=__doc__))
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--front-channels", type=int, help="of each of its convolutions (default: the width)")
+    work = TrainingWork(parser)
     keep_freed_memory()  # as a training does
-    model = build(work.config["model"])
+    config = work.config["model"]
+    if work.options.front_channels:
+        config["encoder"]["front"]["channels"] = work.options.front_channels
+    model = build(config)
     assert isinstance(model, HybridModel)
 
     def loss() -> Tensor:

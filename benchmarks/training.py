@@ -2,9 +2,9 @@
 
 The model is that of decoding.py by default: 12 Conformer layers and 6 decoder layers of width 256. A step is the
 forward pass, CTC and attention loss, backward pass, clipping and AdamW, in float32. Each toolkit has its own modules
-and a process of its own; they take turns, and medians are of all steps. SpeechBrain is measured twice: with a front as
-wide as the model, like the others, and with that of its recipe, of 64 and 32 channels, about a fifth less to calculate.
-peers/setup.sh makes the peers' environment.
+and a process of its own; they take turns, and medians are of all steps. SpeechBrain's recipe has a small front, of 64
+and 32 channels, a fifth less to calculate: it and s2s are measured with the model's front, of as many channels as the
+model is wide, and with a small one, ours of 64 and 64. peers/setup.sh makes the peers' environment.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from decoding import HERE, Answer, run
 from s2s.errors import UserError
 from s2s.models.build import build
 
-SPEECHBRAIN = "peers/speechbrain_train.py"
+OURS, SPEECHBRAIN, SMALL = "s2s_train.py", "peers/speechbrain_train.py", ", small front"
 SCRIPTS = {
-    "s2s": ["s2s_train.py"],
+    "s2s": [OURS],
     "espnet": ["peers/espnet_train.py"],
     "speechbrain": [SPEECHBRAIN],
-    "speechbrain, small front": [SPEECHBRAIN, "--front-channels", "64", "32"],
+    f"s2s{SMALL}": [OURS, "--front-channels", "64"],
+    f"speechbrain{SMALL}": [SPEECHBRAIN, "--front-channels", "64", "32"],
 }
 PEERS = ("espnet", "speechbrain")
 
@@ -83,11 +84,12 @@ def run_all(work: Path, options: argparse.Namespace) -> dict[str, list[Answer]]:
     answers: dict[str, list[Answer]] = {name: [] for name in SCRIPTS if name.split(",")[0] not in left_out}
     for number in range(options.rounds):
         for name in answers:
-            python = Path(sys.executable) if name == "s2s" else options.peers / "bin" / "python"
+            ours = name.startswith("s2s")
+            python = Path(sys.executable) if ours else options.peers / "bin" / "python"
             print(f"{name}, round {number + 1} ...", file=sys.stderr)
             script, *more = SCRIPTS[name]
             answer = run(python, script, work, name, options, "--repeats", str(options.repeats), *more)
-            if name == "s2s" and "left_out" in answer:
+            if ours and "left_out" in answer:
                 sys.exit(f"error: {script}: {answer['left_out']}")
             answers[name].append(answer)
     return answers
@@ -114,11 +116,10 @@ def figures(answers: list[Answer], options: argparse.Namespace) -> Answer:
 def summarise(answers: dict[str, list[Answer]], options: argparse.Namespace) -> dict[str, Any]:
     """The record: claims first, then what they are made of."""
     runs = {name: figures(each, options) for name, each in answers.items()}
-    ours = runs["s2s"]["step_seconds"]
     claims = {
-        f"step: {name} / s2s": found["step_seconds"] / ours
+        f"step: {name} / s2s": found["step_seconds"] / runs[f"s2s{SMALL}" if SMALL in name else "s2s"]["step_seconds"]
         for name, found in runs.items()
-        if name != "s2s" and "left_out" not in found
+        if not name.startswith("s2s") and "left_out" not in found
     }
     names = ("batch_size", "seconds", "rounds", "repeats", "model_dim", "num_heads", "feed_forward_dim")
     names = (*names, "encoder_layers", "decoder_layers", "vocab_size")

@@ -185,10 +185,13 @@ def provenance(threads: int) -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
+    command = shlex.join(["python", *sys.argv])
+    if root := os.environ.get("S2S_DATA"):
+        command = command.replace(root, "$S2S_DATA")
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "threads": threads,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip() or None,
     }

@@ -13,6 +13,7 @@ from s2s.nn.depthwise import DepthwiseConvolution
 from s2s.nn.dropout import Dropout
 from s2s.nn.feed_forward import FeedForward, Shared
 from s2s.nn.frames import Frames
+from s2s.nn.linear import Linear
 
 
 class ConvolutionalGating(nn.Module):
@@ -27,12 +28,12 @@ class ConvolutionalGating(nn.Module):
         super().__init__()
         if gating_dim < 2 or gating_dim % 2:
             raise UserError(f"gating_dim={gating_dim}: expected an even number, as one half gates the other")
-        self.expand = nn.Linear(model_dim, gating_dim)
+        self.expand = Linear(model_dim, gating_dim)
         self.norm = nn.LayerNorm(gating_dim // 2)
         self.depthwise = DepthwiseConvolution(gating_dim // 2, kernel_size, convolution)
         nn.init.normal_(self.depthwise.weight, std=1e-6)
         nn.init.ones_(self.depthwise.bias)  # type: ignore[arg-type]
-        self.contract = nn.Linear(gating_dim // 2, model_dim)
+        self.contract = Linear(gating_dim // 2, model_dim)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, frames: Frames) -> Tensor:
@@ -68,7 +69,7 @@ class BranchformerBlock(nn.Module):
         self.attention = Attention(model_dim, num_heads, dropout, attention, positions)
         self.gating = ConvolutionalGating(model_dim, gating_dim, kernel_size, dropout, convolution)
         self.depthwise = DepthwiseConvolution(2 * model_dim, kernel_size, convolution)
-        self.merge = nn.Linear(2 * model_dim, model_dim)
+        self.merge = Linear(2 * model_dim, model_dim)
         self.feed_forward_out = shared or FeedForward(model_dim, feed_forward_dim, dropout, nn.SiLU())
         self.norm_feed_forward_in = nn.LayerNorm(model_dim)
         self.norm_attention = nn.LayerNorm(model_dim)

@@ -12,6 +12,7 @@ from s2s.nn.dropout import Dropout
 from s2s.nn.feed_forward import FeedForward, Shared
 from s2s.nn.frames import Frames
 from s2s.nn.language_feed_forward import LanguageFeedForward, feed
+from s2s.nn.linear import Linear
 
 
 class ConvolutionModule(nn.Module):
@@ -23,10 +24,10 @@ class ConvolutionModule(nn.Module):
 
     def __init__(self, model_dim: int, kernel_size: int, dropout: float, convolution: str = "symmetric") -> None:
         super().__init__()
-        self.gate = nn.Linear(model_dim, 2 * model_dim)
+        self.gate = Linear(model_dim, 2 * model_dim)
         self.depthwise = DepthwiseConvolution(model_dim, kernel_size, convolution)
         self.norm = nn.LayerNorm(model_dim)
-        self.out = nn.Linear(model_dim, model_dim)
+        self.out = Linear(model_dim, model_dim)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, frames: Frames) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from s2s.errors import UserError
 from s2s.nn.dropout import Dropout
+from s2s.nn.linear import Linear
 
 
 class FeedForward(nn.Module):
@@ -18,9 +19,9 @@ class FeedForward(nn.Module):
         super().__init__()
         if hidden_dim < 1:
             raise UserError(f"feed_forward_dim={hidden_dim}: expected at least 1")
-        self.expand = nn.Linear(model_dim, hidden_dim)
+        self.expand = Linear(model_dim, hidden_dim)
         self.activation = activation
-        self.contract = nn.Linear(hidden_dim, model_dim)
+        self.contract = Linear(hidden_dim, model_dim)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from s2s.errors import UserError
 from s2s.nn.dropout import Dropout
 from s2s.nn.lengths import valid_mask
+from s2s.nn.linear import Linear
 
 
 class ConvolutionSubsampling(nn.Module):
@@ -45,10 +46,10 @@ class ConvolutionSubsampling(nn.Module):
                 layers += nn.Conv2d(channels, channels, 3, 2, groups=channels), nn.Conv2d(channels, channels, 1)
             else:
                 layers += [nn.Conv2d(channels if i else 1, channels, 3, 2)]
-            layers += [nn.ReLU()]
+            layers += [nn.ReLU(inplace=True)]
         self.convolution = nn.Sequential(*layers)
         bins = (max(input_dim, self.view) + 1) // factor - 1
-        self.out = nn.Linear(bins * (channels if layers else 1), model_dim)
+        self.out = Linear(bins * (channels if layers else 1), model_dim)
         self.dropout = Dropout(dropout)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:

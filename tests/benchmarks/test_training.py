@@ -24,6 +24,7 @@ def test_steps_are_taken_learn_and_are_recorded(data_root: Path, tmp_path: Path)
     assert run["utterances_per_second"] == pytest.approx(2 / run["step_seconds"], rel=1e-2)
     assert run["losses"][-1] < run["losses"][0]
     assert run["peak_rss_mb"] > 10
+    assert set(record["runs"]) == {"s2s", "s2s, small front"}
     assert "s2s" in done.stdout
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from s2s.errors import UserError
+from s2s.nn.linear import Linear
 
 if TYPE_CHECKING:
     from s2s.nn.attention.cache import HypothesisCache
@@ -43,10 +44,10 @@ class MultiHead(nn.Module):
         self.num_heads, self.kv_heads = num_heads, kv_heads
         self.head_dim = head_dim or model_dim // num_heads
         self.width = self.head_dim  # of the vectors that queries, keys and values meet as
-        self.query = nn.Linear(model_dim, num_heads * self.head_dim)
-        self.key: nn.Module = nn.Linear(model_dim, kv_heads * self.head_dim)
-        self.value: nn.Module = nn.Linear(model_dim, kv_heads * self.head_dim)
-        self.out = nn.Linear(num_heads * self.head_dim, model_dim)
+        self.query = Linear(model_dim, num_heads * self.head_dim)
+        self.key: nn.Module = Linear(model_dim, kv_heads * self.head_dim)
+        self.value: nn.Module = Linear(model_dim, kv_heads * self.head_dim)
+        self.out = Linear(num_heads * self.head_dim, model_dim)
         self.knock = Knocking(self.head_dim) if knocking else None
 
     def split(self, x: Tensor) -> Tensor:
@@ -101,6 +102,6 @@ class Knocking(nn.Module):
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()
-        self.query, self.key, self.value = (nn.Linear(head_dim, head_dim, bias=False) for _ in range(3))
+        self.query, self.key, self.value = (Linear(head_dim, head_dim, bias=False) for _ in range(3))
         for projection in (self.query, self.key, self.value):
             nn.init.eye_(projection.weight)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from s2s.nn.linear import Linear
 from s2s.nn.positions import sinusoidal
 
 
@@ -28,7 +29,7 @@ class Relative(nn.Module):
     def __init__(self, model_dim: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
         self.model_dim, self.num_heads = model_dim, num_heads
-        self.projection = nn.Linear(model_dim, num_heads * head_dim, bias=False)
+        self.projection = Linear(model_dim, num_heads * head_dim, bias=False)
         self.content_bias = nn.Parameter(torch.zeros(num_heads, 1, head_dim))  # u
         self.position_bias = nn.Parameter(torch.zeros(num_heads, 1, head_dim))  # v
 
