@@ -32,6 +32,7 @@ def table(folder: Path) -> str:
         "CER",
         "sentence errors",
         "first word",
+        "word",
         "final",
         "final, wall",
         "unstable words",
@@ -42,7 +43,7 @@ def table(folder: Path) -> str:
         score = json.loads(path.read_text(encoding="utf-8"))
         cells = [f"{_rate(score['wer'])}", f"{_rate(score['cer'])}", f"{score['ser']['rate']:.1%}"]
         latency = path.with_name("latency.json")
-        cells += _latency(json.loads(latency.read_text(encoding="utf-8"))) if latency.is_file() else [""] * 4
+        cells += _latency(json.loads(latency.read_text(encoding="utf-8"))) if latency.is_file() else [""] * 5
         lines.append("| " + " | ".join([path.parent.parent.name, path.parent.name, *cells]) + " |")
     return "\n".join(lines) + "\n"
 
@@ -57,8 +58,8 @@ def _rate(score: dict[str, Any]) -> str:
 
 
 def _latency(content: dict[str, Any]) -> list[str]:
-    """First word after it began, final text after it ended, the same on the wall clock; partial words taken back."""
-    medians = [content[name]["median"] for name in ("first_partial", "final", "final_CA")]
+    """First word after it began, words and final text after they ended, that on the wall clock; words taken back."""
+    medians = [content[name]["median"] for name in ("first_partial", "word", "final", "final_CA")]
     return [*(f"{value:.2f} s" for value in medians), f"{content['UPWR']:.0%}"]
 
 

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from work import peak_rss_mb, write_answer
 
 
+WARM_UP = 2  # steps; the peers' take less time from one to the next until memory is where they want it
+
+
 class TrainingWork:
     """The files of WORK_DIR and the options; sets the number of threads and the seed."""
 
@@ -26,7 +29,7 @@ class TrainingWork:
         parser.add_argument("work", type=Path, help="folder that benchmarks/training.py made")
         parser.add_argument("out", type=Path, help="JSON to write")
         parser.add_argument("--threads", type=int, default=2)
-        parser.add_argument("--repeats", type=int, default=5, help="steps that are timed, after one that is not")
+        parser.add_argument("--repeats", type=int, default=5, help="steps that are timed, after those that are not")
         self.options: Namespace = parser.parse_args()
         torch.set_num_threads(self.options.threads)
         torch.manual_seed(1)
@@ -46,7 +49,7 @@ def measure(
     model.train()
     seconds: list[float] = []
     losses: list[float] = []
-    for number in range(1 + work.options.repeats):
+    for number in range(WARM_UP + work.options.repeats):
         started = time.perf_counter()
         loss = loss_of()
         loss.backward()
@@ -59,7 +62,7 @@ def measure(
     write_answer(
         work.options,
         packages,
-        step_seconds=seconds[1:],
+        step_seconds=seconds[WARM_UP:],
         peak_rss_mb=peak_rss_mb(),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         losses=losses,
