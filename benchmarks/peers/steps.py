@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from work import peak_rss_mb, write_answer
 
-
 WARM_UP = 2  # steps; the peers' take less time from one to the next until memory is where they want it
 
 
