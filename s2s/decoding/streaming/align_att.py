@@ -17,6 +17,7 @@ class AlignAtt:
 
     frames: int = 8
     needs_attention = True
+    shows_guesses = True
 
     def __post_init__(self) -> None:
         check_least("frames", self.frames, 1)

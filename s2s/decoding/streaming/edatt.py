@@ -19,6 +19,7 @@ class EDAtt:
     alpha: float = 0.1
     frames: int = 2
     needs_attention = True
+    shows_guesses = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.alpha <= 1.0:

@@ -16,6 +16,7 @@ class HoldN:
 
     n: int = 6
     needs_attention = False
+    shows_guesses = True
 
     def __post_init__(self) -> None:
         check_least("n", self.n, 0)

@@ -22,6 +22,7 @@ class LocalAgreement:
 
     n: int = 2
     needs_attention = False
+    shows_guesses = True
 
     def __post_init__(self) -> None:
         check_least("n", self.n, 2)

@@ -22,10 +22,12 @@ class Monotonic(AlignAtt):
     """Commits to the tokens before the first for which some head has not stopped before the last frame, or the last f.
 
     That is when a decoder with monotonic attention writes (Ma et al. 2020, arXiv:1909.12406): when all heads of all
-    layers have stopped. At the last frame they all stop, wherever they wanted to. Raises UserError for f below 1.
+    layers have stopped. At the last frame they all stop, wherever they wanted to, so that tokens from there on are
+    hardly guesses. Raises UserError for f below 1.
     """
 
     frames: int = 1
+    shows_guesses = False
 
 
 @dataclass(frozen=True)

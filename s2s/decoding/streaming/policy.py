@@ -33,6 +33,11 @@ class Policy(Protocol[State]):
         """Whether it asks where each token looked."""
         ...
 
+    @property
+    def shows_guesses(self) -> bool:
+        """Whether tokens that it does not commit to are worth showing."""
+        ...
+
     def start(self) -> State:
         """What it remembers of an utterance of which nothing was heard."""
         ...

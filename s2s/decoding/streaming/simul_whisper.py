@@ -30,6 +30,7 @@ class SimulWhisper:
     last_word: int = 50
     rewind: int = 200
     needs_attention = True
+    shows_guesses = True
 
     def __post_init__(self) -> None:
         for key, least in (("frames", 1), ("last_word", 0), ("rewind", 1)):

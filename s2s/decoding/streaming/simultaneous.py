@@ -90,6 +90,8 @@ class SimultaneousSearch:
                 )
                 count = self._count(proposal, each)
             self._commit(each, timed, count, frames[b])
+            if not self.policy.shows_guesses:
+                timed = replace(timed, tokens=each.committed, frames=None if timed.frames is None else each.frames)
             partials.append(Partial(timed, count, frames[b]))
         return partials
 

@@ -24,6 +24,7 @@ class WaitK:
     piece_frames: int | None = None
     unit: str = "words"
     needs_attention = False
+    shows_guesses = True
 
     def __post_init__(self) -> None:
         check_least("k", self.k, 1)
